@@ -1,0 +1,46 @@
+# Every target first makes .venv; it does nothing when the lock has not changed.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  "$$p" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: setup demo test check bench soak lock schemas clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "nightline needs Python 3.11, 3.12 or 3.13; none is on PATH" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/nightline demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_schema_compat.py
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/nightline bench
+
+soak: setup
+	$(BIN)/python -m pytest -m soak
+
+schemas: setup
+	$(BIN)/python -m tests.schemas
+
+# Hashes without addresses: the lock names no registry.
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra training --universal --generate-hashes --no-emit-index-url -o requirements.lock
+
+clean:
+	rm -rf .venv out

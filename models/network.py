@@ -1,0 +1,326 @@
+"""The site: DMAs, meters, and every topology fact once.
+
+A network meter is an edge: `from` one DMA `to` another; an omitted end is the trunk main or the outside. Roles are derived:
+no `from` is an inlet, no `to` an outlet, both a boundary meter, which counts in each of its DMAs with opposite sign.
+Pressure loggers, tank levels and customer meters name their DMA instead.
+
+    net inflow (m3/h) = incidence @ flow (m3/h) + storage released (m3/h)        DOMAIN: inlets - outlets + delta storage
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ConfigError, Key, nearest, read_table
+
+MeterKind = Literal["flow", "pressure", "level"]
+SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
+DAY_MIN: Final = 1440
+
+_ID = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """One instrument. `from_dma` and `to_dma` are set for network meters, `dma` for all others."""
+
+    id: str
+    kind: MeterKind
+    from_dma: str | None = None
+    to_dma: str | None = None
+    dma: str | None = None
+    area_m2: float = 0.0
+
+    @property
+    def is_network_flow(self) -> bool:
+        """True for inlets, outlets and boundary meters."""
+        return self.kind == "flow" and self.dma is None
+
+    @property
+    def is_customer(self) -> bool:
+        """True for a flow, volume or register meter at a property."""
+        return self.kind == "flow" and self.dma is not None
+
+    @property
+    def home(self) -> str:
+        """The one DMA that reports this meter's own faults."""
+        return self.dma or self.to_dma or self.from_dma or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dma:
+    """A district metered area."""
+
+    id: str
+    name: str
+    slot_minutes: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything the engine knows about a place. Built by `parse_site`."""
+
+    name: str
+    timezone: str
+    dmas: tuple[Dma, ...]
+    meters: tuple[Meter, ...]
+    valves: tuple[tuple[str, str], ...]
+    night_start_min: int
+    night_end_min: int
+    lateness_minutes: int
+    alerts_per_week: float
+    cost_per_m3: float | None
+    accept_after_days: int
+    dma_row: dict[str, int] = field(repr=False)
+    meter_row: dict[str, int] = field(repr=False)
+
+    @property
+    def incidence(self) -> NDArray[np.int8]:
+        """(DMAs, meters): +1 where a network flow meter feeds the DMA, -1 where it drains it, else 0."""
+        matrix = np.zeros((len(self.dmas), len(self.meters)), np.int8)
+        for column, meter in enumerate(self.meters):
+            if meter.is_network_flow:
+                if meter.to_dma is not None:
+                    matrix[self.dma_row[meter.to_dma], column] += 1
+                if meter.from_dma is not None:
+                    matrix[self.dma_row[meter.from_dma], column] -= 1
+        return matrix
+
+    def neighbours(self, dma: str) -> tuple[str, ...]:
+        """DMAs that share a boundary meter or a boundary valve with this one, in the site's order."""
+        pairs = [(m.from_dma, m.to_dma) for m in self.meters if m.is_network_flow and m.from_dma and m.to_dma]
+        touching = {a if b == dma else b for a, b in [*pairs, *self.valves] if dma in (a, b)}
+        return tuple(d.id for d in self.dmas if d.id in touching)
+
+    def channels(self, dma: str) -> tuple[int, ...]:
+        """Rows of the meters this DMA's engine reads: its own, and its neighbours' flows and levels.
+
+        A neighbour's inflow is needed to tell an opened boundary valve (one gains what the other loses) from a burst.
+        """
+        near = self.neighbours(dma)
+        rows = []
+        for row, meter in enumerate(self.meters):
+            ends = {meter.dma, meter.from_dma, meter.to_dma}
+            shared = (meter.is_network_flow or meter.kind == "level") and not ends.isdisjoint(near)
+            if dma in ends or shared:
+                rows.append(row)
+        return tuple(rows)
+
+    def subscribers(self) -> tuple[tuple[int, ...], ...]:
+        """For each meter row, the DMA rows whose engines read it."""
+        wanted: list[list[int]] = [[] for _ in self.meters]
+        for row, dma in enumerate(self.dmas):
+            for meter in self.channels(dma.id):
+                wanted[meter].append(row)
+        return tuple(tuple(rows) for rows in wanted)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the facts that give meaning to saved state; display names and budgets are left out."""
+        facts = repr((self.timezone, self.night_start_min, self.night_end_min, self.meters, self.valves))
+        facts += repr([(d.id, d.slot_minutes) for d in self.dmas])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _clock(text: str) -> int:
+    """Minutes after midnight of 'HH:MM'."""
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _is_clock(text: str) -> bool:
+    return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", text) is not None
+
+
+_SITE_KEYS = {
+    "name": Key(str, "a short name of letters, digits and . _ : + -", required=True, check=_ID.fullmatch),  # type: ignore[arg-type]
+    "timezone": Key(str, "an IANA zone, e.g. 'Europe/Rome'", required=True, check=lambda z: z in available_timezones()),
+    "night": Key(dict, "a table", {}),
+    "stream": Key(dict, "a table", {}),
+    "alerts": Key(dict, "a table", {}),
+}
+_NIGHT_KEYS = {
+    "start": Key(str, "'HH:MM' local time", "02:00", check=_is_clock),
+    "end": Key(str, "'HH:MM' local time", "04:00", check=_is_clock),
+}
+_STREAM_KEYS = {
+    "latenessMinutes": Key(int, "whole minutes from 0 to 10080", 120, check=lambda m: 0 <= m <= 7 * DAY_MIN),
+}
+_ALERT_KEYS = {
+    "budgetPerWeek": Key((int, float), "a number above 0: unexplained alerts a week, whole site", check=lambda n: n > 0),
+    "costPerM3": Key((int, float), "a number of at least 0", check=lambda n: n >= 0),
+    "acceptAfterDays": Key(int, "whole days from 1 to 3650", 60, check=lambda d: 1 <= d <= 3650),
+}
+_DMA_KEYS = {
+    "id": Key(str, "letters, digits and . _ : + -, at most 64", required=True, check=_ID.fullmatch),  # type: ignore[arg-type]
+    "name": Key(str, "text"),
+    "slotMinutes": Key(int, ", ".join(map(str, SLOT_MINUTES)), 15, check=lambda m: m in SLOT_MINUTES),
+}
+_METER_KEYS = {
+    "id": Key(str, "letters, digits and . _ : + -, at most 64", required=True, check=_ID.fullmatch),  # type: ignore[arg-type]
+    "kind": Key(
+        str, "'flow', 'pressure', 'level'", "flow", required=True, check=lambda k: k in ("flow", "pressure", "level")
+    ),
+    "from": Key(str, "the id of a DMA"),
+    "to": Key(str, "the id of a DMA"),
+    "dma": Key(str, "the id of a DMA"),
+    "tankAreaM2": Key((int, float), "a number above 0", check=lambda a: a > 0),
+}
+_VALVE_KEYS = {"id": Key(str, "text"), "between": Key(list, "two DMA ids", required=True, check=lambda b: len(b) == 2)}
+_NETWORK_KEYS = {
+    "dma": Key(list, "[[dma]] tables", [], required=True, check=bool),
+    "meter": Key(list, "[[meter]] tables", [], required=True, check=bool),
+    "valve": Key(list, "[[valve]] tables", []),
+}
+
+DEFAULT_ALERTS_PER_DMA_WEEK: Final = 0.1 * 7 / 30.44
+"""0.1 unexplained alerts per DMA-month, what a live platform achieves (TARGETS: false alarms everywhere)."""
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{name}: not TOML: {error}"]) from None
+
+
+def _read_dmas(tables: list[Any], faults: list[str]) -> dict[str, Dma]:
+    dmas: dict[str, Dma] = {}
+    for number, table in enumerate(tables, 1):
+        where = f"network.toml: [[dma]] {table.get('id', number)!r}" if isinstance(table, dict) else "network.toml: dma"
+        values = read_table(table, _DMA_KEYS, where, faults)
+        if values["id"] in dmas:
+            faults.append(f"{where}: key 'id': {values['id']!r} is there twice; possible: one table per DMA")
+        elif values["id"] is not None:
+            dmas[values["id"]] = Dma(values["id"], values["name"] or values["id"], values["slotMinutes"])
+    return dmas
+
+
+def _meter_faults(values: dict[str, Any], dmas: dict[str, Dma], where: str) -> list[str]:
+    """What is wrong with the meter's place in the network."""
+    faults = []
+    for key in ("from", "to", "dma"):
+        if values[key] is not None and values[key] not in dmas:
+            faults.append(f"{where}: key {key!r}: found {values[key]!r}; {nearest(values[key], dmas)}")
+    edge = values["from"] is not None or values["to"] is not None
+    if edge == (values["dma"] is not None):
+        faults.append(f"{where}: found {'both' if edge else 'none'}; possible: 'from' and/or 'to', or else 'dma'")
+    if edge and values["kind"] != "flow":
+        faults.append(f"{where}: key 'kind': found {values['kind']!r} with 'from' or 'to'; possible: 'flow'")
+    if edge and values["from"] == values["to"]:
+        faults.append(f"{where}: key 'to': found the same DMA as 'from'; possible: another DMA")
+    if values["kind"] == "level" and values["tankAreaM2"] is None:
+        faults.append(f"{where}: key 'tankAreaM2' is missing; possible: the tank's water surface in m2")
+    return faults
+
+
+def _read_meters(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> dict[str, Meter]:
+    meters: dict[str, Meter] = {}
+    for number, table in enumerate(tables, 1):
+        name = table.get("id", number) if isinstance(table, dict) else number
+        where = f"network.toml: [[meter]] {name!r}"
+        before = len(faults)
+        values = read_table(table, _METER_KEYS, where, faults)
+        faults += _meter_faults(values, dmas, where)
+        if values["id"] in meters:
+            faults.append(f"{where}: key 'id': {values['id']!r} is there twice; possible: one table per meter")
+        if len(faults) == before:
+            meters[values["id"]] = Meter(
+                values["id"], values["kind"], values["from"], values["to"], values["dma"], values["tankAreaM2"] or 0.0
+            )
+    return meters
+
+
+def _read_valves(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> list[tuple[str, str]]:
+    valves = []
+    for number, table in enumerate(tables, 1):
+        where = f"network.toml: [[valve]] {number}"
+        values = read_table(table, _VALVE_KEYS, where, faults)
+        ends = values["between"] or []
+        unknown = [end for end in ends if end not in dmas]
+        faults += [f"{where}: key 'between': found {end!r}; {nearest(str(end), dmas)}" for end in unknown]
+        if len(ends) == 2 and not unknown:
+            valves.append((ends[0], ends[1]))
+    return valves
+
+
+def parse_site(site_toml: str, network_toml: str) -> Site:
+    """The site of the texts of site.toml and network.toml.
+
+    Raises ConfigError naming every fault: the file, the table, the key, what was found and what was possible.
+    """
+    site_table, network_table = _toml(site_toml, "site.toml"), _toml(network_toml, "network.toml")
+    faults: list[str] = []
+    site = read_table(site_table, _SITE_KEYS, "site.toml", faults)
+    night = read_table(site["night"], _NIGHT_KEYS, "site.toml: [night]", faults)
+    stream = read_table(site["stream"], _STREAM_KEYS, "site.toml: [stream]", faults)
+    alerts = read_table(site["alerts"], _ALERT_KEYS, "site.toml: [alerts]", faults)
+    if _clock(night["end"]) - _clock(night["start"]) < 60:
+        found = f"{night['start']} to {night['end']}"
+        faults.append(f"site.toml: [night]: key 'end': found {found}; possible: at least an hour after 'start'")
+
+    network = read_table(network_table, _NETWORK_KEYS, "network.toml", faults)
+    dmas = _read_dmas(network["dma"], faults)
+    meters = _read_meters(network["meter"], dmas, faults)
+    valves = _read_valves(network["valve"], dmas, faults)
+    if not faults:
+        metered = {end for m in meters.values() if m.is_network_flow for end in (m.from_dma, m.to_dma)}
+        faults += [
+            f"network.toml: [[dma]] {d!r}: found no flow meter; possible: a [[meter]] with 'to' or 'from' = {d!r}"
+            for d in dmas
+            if d not in metered
+        ]
+    if faults:
+        raise ConfigError(faults)
+    return Site(
+        name=site["name"],
+        timezone=site["timezone"],
+        dmas=tuple(dmas.values()),
+        meters=tuple(meters.values()),
+        valves=tuple(valves),
+        night_start_min=_clock(night["start"]),
+        night_end_min=_clock(night["end"]),
+        lateness_minutes=stream["latenessMinutes"],
+        alerts_per_week=float(alerts["budgetPerWeek"] or DEFAULT_ALERTS_PER_DMA_WEEK * len(dmas)),
+        cost_per_m3=alerts["costPerM3"],
+        accept_after_days=alerts["acceptAfterDays"],
+        dma_row={dma: row for row, dma in enumerate(dmas)},
+        meter_row={meter: row for row, meter in enumerate(meters)},
+    )
+
+
+def utc_offsets_s(timezone: str, first_year: int = 1990, last_year: int = 2060) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When the zone's offset changes (epoch ms, ascending) and the offset from then on (s).
+
+    The first entry stands for all earlier time. Kernels look local time up here, so nights follow the zone, not UTC.
+    """
+    from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - only here, and never a clock
+
+    zone = ZoneInfo(timezone)
+    hour = timedelta(hours=1)
+
+    def offset_s(moment: datetime) -> int:
+        shift = moment.astimezone(zone).utcoffset()
+        return int(shift.total_seconds()) if shift is not None else 0
+
+    moment, end = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
+    changes, offsets = [np.iinfo(np.int64).min // 2], [offset_s(moment)]
+    while moment < end:
+        following = moment + timedelta(days=7)
+        if offset_s(following) != offsets[-1]:
+            while offset_s(moment + hour) == offsets[-1]:
+                moment += hour
+            moment += hour
+            changes.append(int(moment.timestamp() * 1000))
+            offsets.append(offset_s(moment))
+        else:
+            moment = following
+    return np.array(changes, np.int64), np.array(offsets, np.int64)

@@ -1,0 +1,199 @@
+"""What crosses the wire, and the arrays it becomes.
+
+`Reading` and `Alert` are the public contract; the JSON Schemas under docs/schemas are generated from them.
+
+Evolution within v1: only optional fields are added. Nothing is renamed, retyped or given another unit. Readers ignore
+unknown fields and unknown values of the open enumerations. Anything else is a new topic. A test compares the generated
+schemas with the committed ones and fails on an incompatible difference.
+
+Inside the engine every flow is m3/h, every volume and register m3, every level m and every pressure kPa; `UNITS` is the
+only place where another unit is known.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA_VERSION: Final = "1.0"
+
+Kind = Literal["flow", "volume", "register", "pressure", "level", "battery"]
+Quality = Literal["good", "uncertain", "bad"]
+AlertType = Literal[
+    "night_flow_leak",
+    "burst",
+    "pressure_drop",
+    "pressure_transient",
+    "zero_flow",
+    "reverse_flow",
+    "meter_fault",
+    "data_gap",
+    "boundary_valve",
+    "customer_leak",
+]
+Severity = Literal["informational", "low", "medium", "high", "critical"]
+AlertEvent = Literal["raised", "updated", "cleared", "acked", "shelved", "closed"]
+AlertState = Literal["active", "active_acked", "shelved", "cleared", "closed"]
+Outcome = Literal[
+    "confirmed_leak", "confirmed_burst", "planned_work", "legitimate_use", "meter_fault", "false_alarm", "unknown"
+]
+
+KINDS: Final[tuple[str, ...]] = ("flow", "volume", "register", "pressure", "level", "battery")
+FLOW, VOLUME, REGISTER, PRESSURE, LEVEL, BATTERY = range(len(KINDS))
+QUALITIES: Final[tuple[str, ...]] = ("good", "uncertain", "bad")
+GOOD, UNCERTAIN, BAD = range(len(QUALITIES))
+
+_FLOW_UNITS = {"m3/h": 1.0, "L/s": 3.6, "L/h": 1e-3, "L/min": 0.06, "m3/d": 1.0 / 24.0}
+_VOLUME_UNITS = {"m3": 1.0, "L": 1e-3}
+UNITS: Final[dict[str, dict[str, float]]] = {
+    "flow": _FLOW_UNITS,
+    "volume": _VOLUME_UNITS,
+    "register": _VOLUME_UNITS,
+    # 1 m of water at 4 degC under standard gravity is 9.80665 kPa
+    "pressure": {"kPa": 1.0, "MPa": 1e3, "bar": 100.0, "m[H2O]": 9.80665},
+    "level": {"m": 1.0},
+    "battery": {"V": 1.0, "%": 1.0},
+}
+"""UCUM unit -> factor to the engine's unit, by kind."""
+
+READING = np.dtype(
+    [
+        ("time_ms", "<i8"),  # end of the interval, Unix epoch, UTC
+        ("value", "<f8"),  # m3/h (flow, and volume already divided by its interval), m3 (register), kPa, m
+        ("meter", "<i4"),  # row of the site's meter table
+        ("kind", "u1"),  # index into KINDS; a volume has become a flow
+        ("quality", "u1"),  # index into QUALITIES
+    ]
+)
+"""One reading inside the engine. An array of these, in order of arrival, is what `Engine.step` takes."""
+
+Readings = NDArray[np.void]
+
+
+class Reading(msgspec.Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
+    """One reading as it is published to `readings.raw.v1`, single form."""
+
+    meter_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    kind: Kind
+    value: float
+    unit: str
+    observed_at: Annotated[datetime, msgspec.Meta(tz=True)] | int
+    """End of the interval: RFC 3339 with an offset, or epoch milliseconds."""
+    interval_seconds: Annotated[int, msgspec.Meta(gt=0, le=31 * 86400)] | None = None
+    quality: Quality = "good"
+    seq: int | None = None
+
+
+class ColumnarReadings(msgspec.Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
+    """Many readings of one meter, typically a day of them."""
+
+    meter_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    kind: Kind
+    unit: str
+    observed_at: list[Annotated[datetime, msgspec.Meta(tz=True)] | int]
+    value: list[float | None]
+    """Same length as observedAt; null is a gap."""
+    interval_seconds: Annotated[int, msgspec.Meta(gt=0, le=31 * 86400)] | None = None
+    quality: Quality | list[Quality] = "good"
+
+
+class Scope(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What an alert is about."""
+
+    type: Literal["dma", "meter", "logger"]
+    id: str
+
+
+class Evidence(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """The numbers an alert rests on, and what speaks for and against it."""
+
+    metric: str
+    unit: str
+    observed: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    coverage: float | None
+    for_: list[str] = msgspec.field(name="for")
+    against: list[str]
+    meters: list[str]
+
+
+class Estimate(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """How much water: excess flow now, per day at that rate, and since the start."""
+
+    excess_flow: float
+    unit: str
+    loss_per_day: float
+    lost_so_far: float
+    cost: float | None = None
+
+
+class Title(msgspec.Struct, frozen=True, kw_only=True):
+    """One plain sentence in each language."""
+
+    en: str
+    zh: str
+
+
+class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle that scored; null fields where none was loaded."""
+
+    id: str | None
+    version: str | None
+    sha256: str | None
+
+
+class Alert(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """One revision of one alert, as published to `alerts.v1`.
+
+    Readers upsert by `alert_id` and keep the highest `revision`. All times are event time, epoch milliseconds.
+    """
+
+    schema_version: str
+    alert_id: str
+    revision: int
+    event: AlertEvent
+    type: AlertType
+    severity: Severity
+    state: AlertState
+    scope: Scope
+    started_at: int
+    detected_at: int
+    updated_at: int
+    ended_at: int | None
+    evidence: Evidence
+    estimate: Estimate | None
+    confidence: float
+    title: Title
+    reasons: list[str]
+    model: ModelRef
+    origin: Literal["live", "replay"]
+    outcome: Outcome | None = None
+
+
+def to_engine_value(kind: str, unit: str, value: float, interval_seconds: int | None) -> tuple[int, float]:
+    """Kind index and value in the engine's unit.
+
+    A volume (m3 in an interval) becomes a mean flow (m3/h).
+
+    Raises ValueError, saying what was found and what was possible, for a unit that is not of the kind, a value that is
+    not finite, or a volume without its interval.
+    """
+    units = UNITS.get(kind)
+    if units is None:
+        raise ValueError(f"kind {kind!r} is unknown; possible: {', '.join(KINDS)}")
+    factor = units.get(unit)
+    if factor is None:
+        raise ValueError(f"unit {unit!r} is unknown for kind {kind!r}; possible: {', '.join(units)}")
+    if not np.isfinite(value):
+        raise ValueError(f"value {value} is not finite")
+    if kind == "volume":
+        if interval_seconds is None:
+            raise ValueError("kind 'volume' needs intervalSeconds")
+        return FLOW, value * factor * 3600.0 / interval_seconds
+    return KINDS.index(kind), value * factor
