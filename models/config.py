@@ -37,14 +37,12 @@ def nearest(word: str, possible: Iterable[str], limit: int = 8) -> str:
     return f"possible: {shown}{', …' if len(names) > limit else ''}" if names else "possible: none are defined"
 
 
-def read_table(table: Mapping[str, Any], keys: Mapping[str, Key], where: str, faults: list[str]) -> dict[str, Any]:
+def read_table(table: Any, keys: Mapping[str, Key], where: str, faults: list[str]) -> dict[str, Any]:
     """The table with defaults filled in; every fault is appended to `faults` as `where: key ...`."""
     if not isinstance(table, Mapping):
         faults.append(f"{where}: found {table!r}; possible: a table")
         return {name: key.default for name, key in keys.items()}
-    for name in table:
-        if name not in keys:
-            faults.append(f"{where}: key {name!r} is unknown; {nearest(name, keys)}")
+    faults += [f"{where}: key {name!r} is unknown; {nearest(name, keys)}" for name in table if name not in keys]
     values: dict[str, Any] = {}
     for name, key in keys.items():
         values[name] = key.default

@@ -152,7 +152,7 @@ _NIGHT_KEYS = {
     "end": Key(str, "'HH:MM' local time", "04:00", check=_is_clock),
 }
 _STREAM_KEYS = {
-    "latenessMinutes": Key(int, "whole minutes from 0 to 10080", 120, check=lambda m: 0 <= m <= 7 * DAY_MIN),
+    "latenessMinutes": Key(int, "whole minutes from 0 to 10080", 60, check=lambda m: 0 <= m <= 7 * DAY_MIN),
 }
 _ALERT_KEYS = {
     "budgetPerWeek": Key((int, float), "a number above 0: unexplained alerts a week, whole site", check=lambda n: n > 0),
@@ -206,10 +206,8 @@ def _read_dmas(tables: list[Any], faults: list[str]) -> dict[str, Dma]:
 
 def _meter_faults(values: dict[str, Any], dmas: dict[str, Dma], where: str) -> list[str]:
     """What is wrong with the meter's place in the network."""
-    faults = []
-    for key in ("from", "to", "dma"):
-        if values[key] is not None and values[key] not in dmas:
-            faults.append(f"{where}: key {key!r}: found {values[key]!r}; {nearest(values[key], dmas)}")
+    named = [(key, values[key]) for key in ("from", "to", "dma") if values[key] is not None]
+    faults = [f"{where}: key {key!r}: found {dma!r}; {nearest(dma, dmas)}" for key, dma in named if dma not in dmas]
     edge = values["from"] is not None or values["to"] is not None
     if edge == (values["dma"] is not None):
         faults.append(f"{where}: found {'both' if edge else 'none'}; possible: 'from' and/or 'to', or else 'dma'")
@@ -297,7 +295,9 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
     )
 
 
-def utc_offsets_s(timezone: str, first_year: int = 1990, last_year: int = 2060) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def utc_offsets_s(
+    timezone: str, first_year: int = 1990, last_year: int = 2060
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """When the zone's offset changes (epoch ms, ascending) and the offset from then on (s).
 
     The first entry stands for all earlier time. Kernels look local time up here, so nights follow the zone, not UTC.

@@ -13,7 +13,7 @@ only place where another unit is known.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -72,6 +72,13 @@ READING = np.dtype(
 """One reading inside the engine. An array of these, in order of arrival, is what `Engine.step` takes."""
 
 Readings = NDArray[np.void]
+Records = NDArray[Any]
+"""A structured array of the core; numba knows its fields, numpy's type stubs do not."""
+Record = Any
+"""One row of `Records`."""
+
+NEVER: Final = np.iinfo(np.int64).min // 4
+"""A time that has not come, in every int64 field of milliseconds or days."""
 
 
 class Reading(msgspec.Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,119 @@
+"""Blocks of `readings.v1`: the readings of one DMA in bytes, and back.
+
+    magic 4s | version u2 | 0 u2 | header length u4 | CRC32 of the body u4 | body = header, then the columns
+
+All numbers little-endian. The header (MessagePack) names the DMA, the origin, the number of readings and the meter ids;
+the columns are time_ms i8, value f8, place in the header's meters i4, kind u1, quality u1, each of all readings. Meters
+go by id, so a block outlives any change of the network.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+
+from models.heads import FITS
+from models.network import Site
+from models.schema import KINDS, QUALITIES, READING, Readings
+
+MAGIC: Final = b"NLRB"
+VERSION: Final = 1
+
+_PREFIX: Final = struct.Struct("<4sHHII")
+_COLUMNS: Final = (("time_ms", "<i8"), ("value", "<f8"), ("meter", "<i4"), ("kind", "u1"), ("quality", "u1"))
+_ROW_BYTES: Final = sum(np.dtype(form).itemsize for _, form in _COLUMNS)
+
+_SENDER: Final = {configured: number for number, configured in enumerate(FITS)}
+_NO_SENDER: Final = len(_SENDER)
+# (configured kind of a meter, any byte): may it send this kind of reading? The last row is for meters not in the site
+_SENDS: Final = np.zeros((len(_SENDER) + 1, 256), bool)
+for _configured, _kinds in FITS.items():
+    _SENDS[_SENDER[_configured], [KINDS.index(kind) for kind in _kinds]] = True
+
+Origin = Literal["live", "replay"]
+
+
+class _Header(msgspec.Struct):
+    dma: str
+    origin: Origin
+    count: int
+    meters: list[str]
+
+
+_HEADER: Final = msgspec.msgpack.Decoder(_Header)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Readings of one DMA, in order of arrival.
+
+    `unknown` counts those left out: their meter is not in the site any more, or no longer of a kind that sends them.
+    """
+
+    dma: str
+    readings: Readings
+    origin: Origin
+    unknown: int
+
+
+def pack_block(site: Site, dma: str, readings: Readings, origin: str) -> bytes:
+    """The bytes of `readings`, a READING array (n,) with meter rows of `site`. The same input gives the same bytes."""
+    rows, place = np.unique(readings["meter"], return_inverse=True)
+    meters = [site.meters[row].id for row in rows.tolist()]
+    header = msgspec.msgpack.encode(_Header(dma, msgspec.convert(origin, Origin), len(readings), meters))
+    columns = [(place if name == "meter" else readings[name]).astype(form) for name, form in _COLUMNS]
+    body = b"".join([header, *(column.tobytes() for column in columns)])
+    return _PREFIX.pack(MAGIC, VERSION, 0, len(header), zlib.crc32(body)) + body
+
+
+def unpack_block(site: Site, blob: bytes) -> Block:
+    """The block of `pack_block`'s bytes, with meter rows of `site`.
+
+    Raises ValueError, saying what was found and what was possible, for foreign or torn bytes and for another version.
+    """
+    if len(blob) < _PREFIX.size:
+        raise ValueError(f"block is torn: found {len(blob)} bytes; possible: at least {_PREFIX.size}")
+    magic, version, _, header_bytes, crc = _PREFIX.unpack_from(blob)
+    if magic != MAGIC:
+        raise ValueError(f"not a block of readings: starts with {magic!r}; possible: {MAGIC!r}")
+    if version != VERSION:
+        raise ValueError(f"block version: found {version}; possible: {VERSION}")
+    body = memoryview(blob)[_PREFIX.size :]
+    if zlib.crc32(body) != crc:
+        raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
+    try:
+        header = _HEADER.decode(body[:header_bytes])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ValueError(f"block header cannot be read: {error}") from None
+    expected = header_bytes + header.count * _ROW_BYTES
+    if header.count < 0 or len(body) != expected:
+        raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
+
+    readings = np.empty(header.count, READING)
+    offset = header_bytes
+    for name, form in _COLUMNS:
+        column = np.frombuffer(body, form, header.count, offset)
+        readings[name] = column
+        offset += column.nbytes
+    place = readings["meter"]
+    strange = place[(place < 0) | (place >= len(header.meters))]
+    if len(strange):
+        possible = f"0 to {len(header.meters) - 1}" if header.meters else "none"
+        raise ValueError(f"block names meter {strange[0]}; possible: {possible}")
+    return _known(site, header, readings)
+
+
+def _known(site: Site, header: _Header, readings: Readings) -> Block:
+    """Place in the header -> row of the site; what the site cannot use is left out."""
+    place = readings["meter"].astype(np.int64)
+    rows = np.array([site.meter_row.get(meter, -1) for meter in header.meters], np.int32)
+    senders = [_SENDER[site.meters[row].kind] if row >= 0 else _NO_SENDER for row in rows.tolist()]
+    configured = np.array(senders, np.intp)
+    keep = _SENDS[configured[place], readings["kind"]] & (readings["quality"] < len(QUALITIES))
+    readings["meter"] = rows[place]
+    return Block(header.dma, readings[keep], header.origin, int(len(readings) - keep.sum()))

@@ -1,0 +1,167 @@
+"""The JSON forms a reading may have, as typed structs, and one clear reason for whatever does not fit them.
+
+The structs are what msgspec decodes into on the hot path. A payload that does not fit is taken apart field by field,
+with the same decoders, only to say why.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from models.schema import KINDS, QUALITIES, UNITS, Kind, Quality
+
+FIRST_MS: Final = 631_152_000_000
+LAST_MS: Final = 4_102_444_800_000
+"""Observation times from 1990 to 2100; a clock outside of them is not a clock."""
+
+MAX_INTERVAL_S: Final = 31 * 86400
+
+FOREIGN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""Everything msgspec raises for foreign bytes: malformed, mistyped, not UTF-8, nested too deeply."""
+
+Unit = Literal["m3/h", "L/s", "L/h", "L/min", "m3/d", "m3", "L", "kPa", "MPa", "bar", "m[H2O]", "m", "V", "%"]
+Time = str | Annotated[int, msgspec.Meta(ge=FIRST_MS, le=LAST_MS)]
+Interval = Annotated[int, msgspec.Meta(gt=0, le=MAX_INTERVAL_S)]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+_AWARE: Final = Annotated[datetime, msgspec.Meta(tz=True)]
+_A_TIME: Final = "an RFC 3339 time with its UTC offset, or epoch milliseconds, from 1990 to 2100"
+
+
+# gc=False: they hold text and numbers only, and 20,000 tracked objects a block wake the collector
+class Single(msgspec.Struct, rename="camel", gc=False):
+    """`Reading` as the engine needs it: `seq` and unknown fields are skipped unread, text times stay text."""
+
+    meter_id: str
+    kind: Kind
+    value: float
+    unit: Unit
+    observed_at: Time
+    interval_seconds: Interval | None = None
+    quality: Quality = "good"
+
+
+class Columns(msgspec.Struct, rename="camel", gc=False):
+    """`ColumnarReadings` as the engine needs it."""
+
+    meter_id: str
+    kind: Kind
+    unit: Unit
+    observed_at: list[Time]
+    value: list[float | None]
+    interval_seconds: Interval | None = None
+    quality: Quality | list[Quality] = "good"
+
+
+class Loose(msgspec.Struct, rename="camel"):
+    """Any JSON object; each field is kept as its bytes, empty where it is absent."""
+
+    meter_id: msgspec.Raw = msgspec.Raw()
+    kind: msgspec.Raw = msgspec.Raw()
+    value: msgspec.Raw = msgspec.Raw()
+    unit: msgspec.Raw = msgspec.Raw()
+    observed_at: msgspec.Raw = msgspec.Raw()
+    interval_seconds: msgspec.Raw = msgspec.Raw()
+    quality: msgspec.Raw = msgspec.Raw()
+
+
+SINGLES: Final = msgspec.json.Decoder(Single | list[Single])
+SINGLE: Final = msgspec.json.Decoder(Single)
+COLUMNS: Final = msgspec.json.Decoder(Columns)
+LOOSE: Final = msgspec.json.Decoder(Loose)
+LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+_MISSING_OK: Final = ("interval_seconds", "quality")
+# (field, its name on the wire, how it decodes, what is possible), in the order faults are looked for
+_FIELDS: Final[tuple[tuple[str, str, msgspec.json.Decoder[Any], str], ...]] = (
+    ("meter_id", "meterId", msgspec.json.Decoder(str), "the id of a meter, as text"),
+    ("kind", "kind", msgspec.json.Decoder(Kind), ", ".join(KINDS)),
+    ("unit", "unit", msgspec.json.Decoder(Unit), "a unit of the kind, e.g. 'm3/h'"),
+    ("observed_at", "observedAt", msgspec.json.Decoder(Time), _A_TIME),
+    ("value", "value", msgspec.json.Decoder(float), "a number"),
+    (
+        "interval_seconds",
+        "intervalSeconds",
+        msgspec.json.Decoder(Interval | None),
+        f"whole seconds from 1 to {MAX_INTERVAL_S}",
+    ),
+    ("quality", "quality", msgspec.json.Decoder(Quality), ", ".join(QUALITIES)),
+)
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 70
+
+
+def shown(found: object) -> str:
+    """What was found, short enough for one line. JSON text is shown as it came."""
+    if isinstance(found, msgspec.Raw):
+        text = bytes(found).decode("utf-8", "replace")
+        return text if len(text) <= 70 and text.isprintable() else _short.repr(text[:400])
+    return _short.repr(found)
+
+
+def epoch_ms(text: str) -> int:
+    """Epoch ms (UTC) of an RFC 3339 time; digits below the millisecond are dropped.
+
+    Raises ValueError, saying why, when it is no time, has no offset, or is out of range.
+    """
+    try:
+        moment = msgspec.convert(text, _AWARE)
+    except msgspec.ValidationError:
+        try:
+            msgspec.convert(text, datetime)
+        except msgspec.ValidationError:
+            raise ValueError(f"observedAt {shown(text)} is not a time; possible: {_A_TIME}") from None
+        raise ValueError(f"observedAt {shown(text)} has no UTC offset; possible: {_A_TIME}") from None
+    time_ms: int = (moment - _EPOCH) // _MS
+    if not FIRST_MS <= time_ms <= LAST_MS:
+        raise ValueError(f"observedAt {shown(text)} is out of range; possible: {_A_TIME}")
+    return time_ms
+
+
+def field_fault(fields: Loose, skip: tuple[str, ...] = ()) -> str | None:
+    """The first field that is missing or of a wrong type, and what was possible; None when all decode."""
+    for field, name, decoder, possible in _FIELDS:
+        raw: msgspec.Raw = getattr(fields, field)
+        if field in skip:
+            continue
+        if not bytes(raw):
+            if field not in _MISSING_OK:
+                return f"key {name!r} is missing; possible: {possible}"
+            continue
+        try:
+            decoder.decode(raw)
+        except FOREIGN:
+            if field == "unit":
+                return _unit_fault(fields.kind, raw)
+            return f"{name}: found {shown(raw)}; possible: {possible}"
+    return None
+
+
+def _unit_fault(kind: msgspec.Raw, unit: msgspec.Raw) -> str:
+    """Called after `kind` decoded, so its units can be named."""
+    name: str = msgspec.json.decode(kind)
+    return f"unit: found {shown(unit)} for kind {name!r}; possible: {', '.join(UNITS[name])}"
+
+
+def malformed(payload: bytes, error: Exception) -> str:
+    """Why a payload is no reading at all."""
+    if isinstance(error, RecursionError):
+        return "malformed JSON: nested too deeply; possible: an object, or an array of objects"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; possible: JSON in UTF-8"
+    text = bytes(payload).decode()
+    if isinstance(error, msgspec.ValidationError):
+        return f"found {shown(text)}; possible: a reading, or an array of readings"
+    if not text.strip():
+        return "malformed JSON: the value is empty; possible: a reading, or an array of readings"
+    for token in ("NaN", "Infinity"):
+        if token in text:
+            return f"malformed JSON: {token} is not JSON; possible: a number, or no reading"
+    why = str(error).removeprefix("JSON is malformed: ")
+    return f"malformed JSON: {why}; possible: a reading, or an array of readings"

@@ -1,0 +1,304 @@
+"""models/network.py and models/config.py: every fault is named, and every topology fact follows from the meters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.config import ConfigError, Key, nearest, read_table
+from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, parse_site, utc_offsets_s
+
+SITE = 'name = "town"\ntimezone = "Europe/Rome"\n'
+#      trunk ── in ──> ALFA ── ab ──> BETA ── out ──> outside      GAMMA: its own inlet, a valve to BETA
+NETWORK = """
+[[dma]]
+id = "ALFA"
+name = "Old town"
+slotMinutes = 5
+[[dma]]
+id = "BETA"
+[[dma]]
+id = "GAMMA"
+[[dma]]
+id = "DELTA"
+[[meter]]
+id = "in"
+kind = "flow"
+to = "ALFA"
+[[meter]]
+id = "ab"
+kind = "flow"
+from = "ALFA"
+to = "BETA"
+[[meter]]
+id = "out"
+kind = "flow"
+from = "BETA"
+[[meter]]
+id = "g"
+kind = "flow"
+to = "GAMMA"
+[[meter]]
+id = "logger"
+kind = "pressure"
+dma = "BETA"
+[[meter]]
+id = "tank"
+kind = "level"
+dma = "GAMMA"
+tankAreaM2 = 120
+[[meter]]
+id = "house"
+kind = "flow"
+dma = "ALFA"
+[[meter]]
+id = "d"
+kind = "flow"
+to = "DELTA"
+[[valve]]
+id = "V-7"
+between = ["BETA", "GAMMA"]
+"""
+DMA = '[[dma]]\nid = "ALFA"\n'
+INLET = '[[meter]]\nid = "in"\nkind = "flow"\nto = "ALFA"\n'
+
+
+def town() -> Site:
+    return parse_site(SITE, NETWORK)
+
+
+def faults(site: str = SITE, network: str = DMA + INLET) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse_site(site, network)
+    return caught.value.faults
+
+
+def test_defaults_are_filled_in():
+    site = parse_site(SITE, DMA + INLET)
+    assert (site.night_start_min, site.night_end_min) == (120, 240)
+    assert (site.lateness_minutes, site.accept_after_days, site.cost_per_m3) == (120, 60, None)
+    assert site.alerts_per_week == pytest.approx(DEFAULT_ALERTS_PER_DMA_WEEK)
+    assert (site.dmas[0].name, site.dmas[0].slot_minutes) == ("ALFA", 15)
+
+
+def test_what_is_set_is_used():
+    text = '[night]\nstart = "01:30"\nend = "05:00"\n[stream]\nlatenessMinutes = 0\n'
+    text += "[alerts]\nbudgetPerWeek = 3\ncostPerM3 = 1.8\nacceptAfterDays = 14\n"
+    site = parse_site(SITE + text, NETWORK)
+    assert (site.night_start_min, site.night_end_min, site.lateness_minutes) == (90, 300, 0)
+    assert (site.alerts_per_week, site.cost_per_m3, site.accept_after_days) == (3.0, 1.8, 14)
+    assert (site.dmas[0].name, site.dmas[0].slot_minutes) == ("Old town", 5)
+
+
+def test_roles_follow_from_the_ends():
+    by_id = {meter.id: meter for meter in town().meters}
+    assert [m.id for m in by_id.values() if m.is_network_flow] == ["in", "ab", "out", "g", "d"]
+    assert [m.id for m in by_id.values() if m.is_customer] == ["house"]
+    assert {name: by_id[name].home for name in by_id} == {
+        "in": "ALFA",
+        "ab": "BETA",
+        "out": "BETA",
+        "g": "GAMMA",
+        "logger": "BETA",
+        "tank": "GAMMA",
+        "house": "ALFA",
+        "d": "DELTA",
+    }
+
+
+def test_incidence_adds_what_enters_and_subtracts_what_leaves():
+    site = town()
+    expected = np.array(
+        [
+            #  in ab out g logger tank house d
+            [1, -1, 0, 0, 0, 0, 0, 0],
+            [0, 1, -1, 0, 0, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0, 0, 0],
+            [0, 0, 0, 0, 0, 0, 0, 1],
+        ]
+    )
+    np.testing.assert_array_equal(site.incidence, expected)
+    flow_m3h = np.array([10.0, 4.0, 1.0, 7.0, 300.0, 2.0, 0.5, 3.0])
+    np.testing.assert_allclose(site.incidence @ flow_m3h, [6.0, 3.0, 7.0, 3.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda e: e[0] != e[1]), max_size=12))
+def test_water_between_dmas_is_neither_made_nor_lost(edges: list[tuple[int, int]]):
+    text = "".join(f'[[dma]]\nid = "{d}"\n[[meter]]\nid = "in{d}"\nkind = "flow"\nto = "{d}"\n' for d in range(5))
+    text += "".join(f'[[meter]]\nid = "m{n}"\nkind = "flow"\nfrom = "{a}"\nto = "{b}"\n' for n, (a, b) in enumerate(edges))
+    totals = parse_site(SITE, text).incidence.sum(axis=0)
+    assert totals.tolist() == [1] * 5 + [0] * len(edges)
+
+
+def test_neighbours_share_a_meter_or_a_valve():
+    site = town()
+    assert site.neighbours("ALFA") == ("BETA",)
+    assert site.neighbours("BETA") == ("ALFA", "GAMMA")
+    assert site.neighbours("GAMMA") == ("BETA",)
+    assert site.neighbours("DELTA") == ()
+
+
+def test_an_engine_reads_its_own_meters_and_its_neighbours_flows_and_levels():
+    site = town()
+    names = {dma.id: [site.meters[row].id for row in site.channels(dma.id)] for dma in site.dmas}
+    assert names == {
+        "ALFA": ["in", "ab", "out", "house"],
+        "BETA": ["in", "ab", "out", "g", "logger", "tank"],
+        "GAMMA": ["ab", "out", "g", "tank"],
+        "DELTA": ["d"],
+    }
+
+
+def test_subscribers_are_the_channels_turned_around():
+    site = town()
+    pairs = {(meter, dma) for meter, dmas in enumerate(site.subscribers()) for dma in dmas}
+    assert pairs == {(meter, row) for row, dma in enumerate(site.dmas) for meter in site.channels(dma.id)}
+
+
+def test_rows_are_the_order_of_the_file():
+    site = town()
+    assert [site.dma_row[dma.id] for dma in site.dmas] == list(range(4))
+    assert [site.meter_row[meter.id] for meter in site.meters] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('name = "Old town"', 'name = "New town"', True),
+        ('id = "V-7"', 'id = "V-8"', True),
+        ("slotMinutes = 5", "slotMinutes = 15", False),
+        ("tankAreaM2 = 120", "tankAreaM2 = 121", False),
+        ('between = ["BETA", "GAMMA"]', 'between = ["ALFA", "GAMMA"]', False),
+        ('id = "house"\nkind = "flow"\ndma = "ALFA"', 'id = "house"\nkind = "flow"\ndma = "BETA"', False),
+    ],
+)
+def test_the_fingerprint_changes_with_what_saved_state_means(old: str, new: str, same: bool):
+    assert old in NETWORK
+    assert (parse_site(SITE, NETWORK.replace(old, new)).fingerprint == town().fingerprint) is same
+
+
+def test_the_fingerprint_ignores_budgets_and_heeds_the_night():
+    assert parse_site(SITE + "[alerts]\nbudgetPerWeek = 9\n", NETWORK).fingerprint == town().fingerprint
+    assert parse_site(SITE + '[night]\nstart = "01:00"\n', NETWORK).fingerprint != town().fingerprint
+
+
+SITE_FAULTS = [
+    ("x = ", "site.toml: not TOML: "),
+    ('timezone = "UTC"', "site.toml: key 'name' is missing; possible: a short name of letters, digits"),
+    ('name = "a b"\ntimezone = "UTC"', "site.toml: key 'name': found 'a b'; possible: a short name"),
+    ('name = "x"\ntimezone = "Rome"', "site.toml: key 'timezone': found 'Rome'; possible: an IANA zone"),
+    (SITE + "nihgt = 1", "site.toml: key 'nihgt' is unknown; nearest: 'night'"),
+    (SITE + "night = 3", "site.toml: key 'night': found 3; possible: a table"),
+    (SITE + '[night]\nstart = "2:00"', "site.toml: [night]: key 'start': found '2:00'; possible: 'HH:MM' local time"),
+    (SITE + '[night]\nend = "02:30"', "site.toml: [night]: key 'end': found 02:00 to 02:30; possible: at least an hour"),
+    (SITE + "[stream]\nlatenessMinutes = -1", "site.toml: [stream]: key 'latenessMinutes': found -1; possible: whole"),
+    (SITE + "[stream]\nlatenessMinutes = true", "site.toml: [stream]: key 'latenessMinutes': found True; possible:"),
+    (SITE + "[stream]\nlatenessMinutes = 1.5", "site.toml: [stream]: key 'latenessMinutes': found 1.5; possible:"),
+    (SITE + "[alerts]\nbudgetPerWeek = 0", "site.toml: [alerts]: key 'budgetPerWeek': found 0; possible: a number above"),
+    (SITE + "[alerts]\nacceptAfterDays = 0", "site.toml: [alerts]: key 'acceptAfterDays': found 0; possible: whole days"),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), SITE_FAULTS)
+def test_a_fault_of_site_toml_is_named(text: str, fault: str):
+    assert [found for found in faults(site=text) if found.startswith(fault)]
+
+
+def meter(text: str) -> str:
+    return DMA + INLET + f'[[meter]]\nid = "x"\n{text}\n'
+
+
+NETWORK_FAULTS = [
+    ("", "network.toml: key 'dma' is missing; possible: [[dma]] tables"),
+    (DMA, "network.toml: key 'meter' is missing; possible: [[meter]] tables"),
+    ("dma = []\n" + INLET, "network.toml: key 'dma': found []; possible: [[dma]] tables"),
+    (DMA + DMA + INLET, "network.toml: [[dma]] 'ALFA': key 'id': 'ALFA' is there twice; possible: one table per DMA"),
+    (DMA + "slotMinutes = 10\n" + INLET, "network.toml: [[dma]] 'ALFA': key 'slotMinutes': found 10; possible: 1, 5, 15"),
+    (DMA + '[[dma]]\nname = "x"\n' + INLET, "network.toml: [[dma]] 2: key 'id' is missing; possible: letters"),
+    (DMA + '[[dma]]\nid = "BETA"\n' + INLET, "network.toml: [[dma]] 'BETA': found no flow meter; possible: a [[meter]]"),
+    (DMA + INLET + INLET, "network.toml: [[meter]] 'in': key 'id': 'in' is there twice; possible: one table per meter"),
+    (meter('kind = "flow"\nto = "ALPHA"'), "network.toml: [[meter]] 'x': key 'to': found 'ALPHA'; nearest: 'ALFA'"),
+    (meter('kind = "flow"\nto = "?"'), "network.toml: [[meter]] 'x': key 'to': found '?'; possible: ALFA"),
+    (meter('kind = "heat"\nto = "ALFA"'), "network.toml: [[meter]] 'x': key 'kind': found 'heat'; possible: 'flow'"),
+    (meter('kind = "flow"'), "network.toml: [[meter]] 'x': found none; possible: 'from' and/or 'to', or else 'dma'"),
+    (meter('kind = "flow"\nto = "ALFA"\ndma = "ALFA"'), "network.toml: [[meter]] 'x': found both; possible:"),
+    (meter('kind = "flow"\nto = "ALFA"\nfrom = "ALFA"'), "network.toml: [[meter]] 'x': key 'to': found the same DMA"),
+    (meter('kind = "pressure"\nto = "ALFA"'), "network.toml: [[meter]] 'x': key 'kind': found 'pressure' with 'from'"),
+    (meter('kind = "level"\ndma = "ALFA"'), "network.toml: [[meter]] 'x': key 'tankAreaM2' is missing; possible: the"),
+    (meter('kind = "flow"\ntoo = "ALFA"'), "network.toml: [[meter]] 'x': key 'too' is unknown; nearest: 'to'"),
+    (DMA + INLET + '[[valve]]\nbetween = ["ALFA"]', "network.toml: [[valve]] 1: key 'between': found ['ALFA']; possible"),
+    (DMA + INLET + '[[valve]]\nbetween = ["ALFA", "ALF"]', "network.toml: [[valve]] 1: key 'between': found 'ALF'; nea"),
+    ("dma = [3]\n" + INLET, "network.toml: dma: found 3; possible: a table"),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), NETWORK_FAULTS)
+def test_a_fault_of_network_toml_is_named(text: str, fault: str):
+    found = faults(network=text)
+    assert [one for one in found if one.startswith(fault)], found
+    assert all("\n" not in one for one in found)
+
+
+def test_all_faults_are_named_not_only_the_first():
+    found = faults(site='name = "a b"\n', network=meter('kind = "flow"\nto = "B"\nfrom = "C"'))
+    assert len(found) == 4
+    assert str(ConfigError(found)) == "; ".join(found)
+
+
+def test_nearest_falls_back_to_a_short_list():
+    assert nearest("FM-9", ["FM-09", "PT-01"]) == "nearest: 'FM-09'"
+    assert nearest("?", ["b", "a"]) == "possible: a, b"
+    assert nearest("?", []) == "possible: none are defined"
+    assert nearest("?", map(str, range(20)), limit=3) == "possible: 0, 1, 10, …"
+
+
+def test_a_true_is_not_a_number():
+    found: list[str] = []
+    values = read_table({"n": True, "b": True}, {"n": Key(int, "whole", 5), "b": Key(bool, "true", False)}, "here", found)
+    assert values == {"n": 5, "b": True}
+    assert found == ["here: key 'n': found True; possible: whole"]
+
+
+# Local time
+
+
+@pytest.mark.parametrize("zone", ["Europe/Rome", "Asia/Shanghai", "Australia/Lord_Howe", "America/St_Johns", "UTC"])
+def test_offsets_agree_with_the_zone_at_every_hour(zone: str):
+    changes, offsets = utc_offsets_s(zone)
+    for year in (1991, 2010, 2026):
+        start_s = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+        hours_s = np.arange(start_s, start_s + 366 * 86400, 3600)
+        got = offsets[np.searchsorted(changes, hours_s * 1000, side="right") - 1]
+        shifts = (datetime.fromtimestamp(s, ZoneInfo(zone)).utcoffset() for s in hours_s.tolist())
+        expected = [int(shift.total_seconds()) for shift in shifts if shift is not None]
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_change_to_summer_time_is_exact_to_the_millisecond():
+    changes, offsets = utc_offsets_s("Europe/Rome")
+    at_ms = int(datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()) * 1000
+    place = changes.tolist().index(at_ms)
+    assert offsets[place - 1 : place + 1].tolist() == [3600, 7200]
+
+
+def test_days_of_23_and_25_hours_have_92_and_100_quarters():
+    changes, offsets = utc_offsets_s("Europe/Rome")
+    quarters_s = np.arange(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()), 1_798_761_600, 900)
+    local_s = quarters_s + offsets[np.searchsorted(changes, quarters_s * 1000, side="right") - 1]
+    days, counts = np.unique(local_s // 86400, return_counts=True)
+    of = dict(zip(days.tolist(), counts.tolist(), strict=True))
+    assert of[(datetime(2026, 3, 29, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days] == 92
+    assert of[(datetime(2026, 10, 25, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days] == 100
+
+
+def test_offsets_ascend_and_cover_all_time():
+    changes, offsets = utc_offsets_s("Europe/Rome")
+    assert (np.diff(changes) > 0).all()
+    assert changes[0] < -(10**15)
+    assert len(changes) == len(offsets)
+    assert changes.dtype == offsets.dtype == np.int64

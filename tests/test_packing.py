@@ -1,0 +1,156 @@
+"""models/packing.py: blocks survive the wire, a change of the network, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from models.network import Site, parse_site
+from models.packing import MAGIC, VERSION, pack_block, unpack_block
+from models.schema import BATTERY, FLOW, KINDS, PRESSURE, QUALITIES, READING, Readings
+
+
+def site_of(*meters: str) -> Site:
+    """'id:kind' -> a site with one DMA, whose first meter is its inlet."""
+    tables = ""
+    for number, meter in enumerate(meters):
+        name, kind = meter.split(":")
+        place = 'to = "ALFA"' if number == 0 else 'dma = "ALFA"\ntankAreaM2 = 5.0'
+        tables += f'[[meter]]\nid = "{name}"\nkind = "{kind}"\n{place}\n'
+    return parse_site('name = "town"\ntimezone = "UTC"\n', f'[[dma]]\nid = "ALFA"\n{tables}')
+
+
+SITE = site_of("in:flow", "house:flow", "logger:pressure", "tank:level")
+
+
+def block_of(*rows: tuple[int, float, int, int, int]) -> Readings:
+    return np.array(list(rows), READING)
+
+
+SOME = block_of((1000, 1.5, 1, FLOW, 0), (500, -2.0, 0, FLOW, 2), (1000, 300.0, 2, PRESSURE, 1), (0, 3.6, 3, BATTERY, 0))
+
+
+def test_a_block_comes_back_as_it_was():
+    block = unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "replay"))
+    assert (block.dma, block.origin, block.unknown) == ("ALFA", "replay", 0)
+    assert block.readings.dtype == READING
+    assert block.readings.tolist() == SOME.tolist()
+
+
+@given(arrays.arrays(np.int64, st.integers(0, 40)), st.data())
+def test_every_bit_of_time_and_value_survives(times: np.ndarray, data: st.DataObject):
+    readings = np.zeros(len(times), READING)
+    readings["time_ms"] = times
+    readings["value"] = data.draw(arrays.arrays(np.float64, len(times)))
+    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live")).readings
+    assert got.tobytes() == readings.tobytes()
+
+
+def test_the_same_readings_give_the_same_bytes():
+    assert pack_block(SITE, "ALFA", SOME, "live") == pack_block(SITE, "ALFA", SOME.copy(), "live")
+
+
+def test_an_empty_block_is_a_block():
+    assert len(unpack_block(SITE, pack_block(SITE, "ALFA", SOME[:0], "live")).readings) == 0
+
+
+def test_an_unpacked_block_can_be_written_to():
+    unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "live")).readings["value"] = 0.0
+
+
+def test_a_block_outlives_new_and_reordered_meters():
+    later = site_of("new:flow", "tank:level", "logger:pressure", "in:flow", "house:flow")
+    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live"))
+    names = [later.meters[row].id for row in got.readings["meter"].tolist()]
+    assert names == ["house", "in", "logger", "tank"]
+    assert got.unknown == 0
+
+
+def test_meters_that_are_gone_or_of_another_kind_are_left_out_and_counted():
+    later = site_of("in:flow", "logger:flow", "tank:level")
+    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live"))
+    assert got.readings["value"].tolist() == [-2.0, 3.6]
+    assert got.unknown == 2
+
+
+@pytest.mark.parametrize(("field", "found"), [("kind", len(KINDS)), ("quality", len(QUALITIES)), ("kind", 255)])
+def test_kinds_and_qualities_of_a_later_version_are_left_out_and_counted(field: str, found: int):
+    readings = SOME.copy()
+    readings[field][0] = found
+    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live"))
+    assert (len(got.readings), got.unknown) == (3, 1)
+
+
+BLOB = pack_block(SITE, "ALFA", SOME, "live")
+
+
+def test_a_block_cut_anywhere_is_refused():
+    for length in range(len(BLOB)):
+        with pytest.raises(ValueError, match="block is torn"):
+            unpack_block(SITE, BLOB[:length])
+
+
+def test_a_flipped_bit_never_goes_unnoticed():
+    reserved = range(6 * 8, 8 * 8)  # they mean nothing yet
+    for bit in set(range(8 * len(BLOB))) - set(reserved):
+        torn = bytearray(BLOB)
+        torn[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ValueError, match="block"):
+            unpack_block(SITE, bytes(torn))
+
+
+def sealed(header: object, columns: bytes) -> bytes:
+    """A block whose checksum is right, whatever is in it."""
+    packed = msgspec.msgpack.encode(header)
+    body = packed + columns
+    return struct.pack("<4sHHII", MAGIC, VERSION, 0, len(packed), zlib.crc32(body)) + body
+
+
+HEADER = {"dma": "ALFA", "origin": "live", "count": 1, "meters": ["in"]}
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (b"\x89PNG" + BLOB[4:], "not a block of readings: starts with b'\\x89PNG'; possible: b'NLRB'"),
+        (BLOB[:4] + b"\x02\x00" + BLOB[6:], "block version: found 2; possible: 1"),
+        (BLOB + b"\x00", "block is torn: CRC32"),
+        (sealed({"dma": "ALFA"}, b""), "block header cannot be read: Object missing required field `origin`"),
+        (sealed(HEADER | {"origin": "dream"}, bytes(22)), "block header cannot be read: Invalid enum value 'dream'"),
+        (sealed(HEADER | {"count": -1}, b""), "block is torn: found"),
+        (sealed(HEADER | {"count": 2}, bytes(22)), "block is torn: found"),
+        (sealed(HEADER | {"count": 2**62}, bytes(22)), "block is torn: found"),
+        (sealed(HEADER, bytes(16) + b"\x07\x00\x00\x00" + bytes(2)), "block names meter 7; possible: 0 to 0"),
+        (sealed(HEADER, bytes(16) + b"\xff\xff\xff\xff" + bytes(2)), "block names meter -1; possible: 0 to 0"),
+        (sealed(HEADER | {"meters": []}, bytes(22)), "block names meter 0; possible: none"),
+    ],
+)
+def test_foreign_bytes_are_refused_with_a_reason(blob: bytes, reason: str):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        unpack_block(SITE, blob)
+
+
+@given(st.binary(max_size=80))
+def test_random_bytes_are_refused(blob: bytes):
+    with pytest.raises(ValueError, match="block"):
+        unpack_block(SITE, blob)
+
+
+@given(st.binary(max_size=60), st.integers(0, 70))
+def test_random_bytes_under_a_good_checksum_never_crash(body: bytes, header_bytes: int):
+    blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, header_bytes, zlib.crc32(body)) + body
+    with pytest.raises(ValueError, match="block"):
+        unpack_block(SITE, blob)
+
+
+def test_an_unknown_origin_cannot_be_packed():
+    with pytest.raises(ValueError, match="dream"):
+        pack_block(SITE, "ALFA", SOME, "dream")
