@@ -1,0 +1,17 @@
+"""Detectors: each turns one closed slot into a statistic >= 0; calibration turns that into a score, events decide.
+
+Every detector file holds a `DETECTOR` (its name and cautious prior) and one njit `update(state, params, slot…) -> float`.
+Their order here is the order of the scores in a detection.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.detectors.burst import DETECTOR as BURST_DETECTOR
+from models.detectors.isolation import DETECTOR as ISOLATION_DETECTOR
+from models.detectors.kind import Detector
+from models.detectors.night_flow import DETECTOR as NIGHT_FLOW_DETECTOR
+
+DETECTORS: Final[tuple[Detector, ...]] = (NIGHT_FLOW_DETECTOR, BURST_DETECTOR, ISOLATION_DETECTOR)
+NIGHT_FLOW, BURST, ISOLATION = range(len(DETECTORS))

@@ -1,0 +1,229 @@
+"""A transition of an event, said in words: the Alert with its reasons, in English and Chinese from the same facts."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import numpy as np
+
+from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW
+from models.events import (
+    BOUNDARY_VALVE,
+    CHANGES,
+    CLEARED,
+    CLOSED,
+    CORROBORATED,
+    EVENT_TYPES,
+    METER_FAULT,
+    NIGHT_FLOW_LEAK,
+    RAISED,
+    THRESHOLD,
+)  # fmt: skip
+from models.schema import (
+    NEVER,
+    SCHEMA_VERSION,
+    Alert,
+    AlertState,
+    AlertType,
+    Estimate,
+    Evidence,
+    ModelRef,
+    Scope,
+    Severity,
+    Title,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.bundle import Bundle
+    from models.network import Meter, Site
+
+NAMESPACE: Final = uuid.UUID("6e1d7a52-3f5c-5d0e-9b1a-4c2f7a9e8d10")
+PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a word for or against
+SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
+BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow", "meter_fault": "flow"}
+
+
+def alert_id(site: str, kind: str, scope: str, started_ms: int) -> str:
+    """uuid5 of site, type, scope and the event-time start that was frozen when the event was raised."""
+    return str(uuid.uuid5(NAMESPACE, f"{site}|{kind}|{scope}|{started_ms}"))
+
+
+def alert(
+    site: Site,
+    dma: str,
+    meters: Sequence[Meter],
+    transition: Any,
+    bundle: Bundle | None,
+    origin: Literal["live", "replay"],
+) -> Alert:
+    """The alert revision of one transition (an EVENT record) of one DMA; `meters` are the engine's channels."""
+    kind, change = int(transition["type"]), int(transition["change"])
+    name = EVENT_TYPES[kind]
+    scope = Scope(type="dma", id=dma)
+    if kind == METER_FAULT:
+        scope = Scope(type="meter", id=meters[int(transition["channel"])].id)
+    neighbour = site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None
+    speaks_for, against = _words(transition, neighbour, bundle is not None)
+    return Alert(
+        schema_version=SCHEMA_VERSION,
+        alert_id=alert_id(site.name, name, f"{scope.type}:{scope.id}", int(transition["started_ms"])),
+        revision=int(transition["revision"]),
+        event=CHANGES[change],
+        type=cast("AlertType", name),
+        severity=_severity(transition),
+        state=cast("AlertState", CHANGES[change] if change in (CLEARED, CLOSED) else "active"),
+        scope=scope,
+        started_at=int(transition["started_ms"]),
+        detected_at=int(transition["detected_ms"]),
+        updated_at=int(transition["updated_ms"]),
+        ended_at=None if transition["ended_ms"] == NEVER else int(transition["ended_ms"]),
+        evidence=Evidence(
+            metric=BAND[name],
+            unit="m3/h",
+            observed=_number(transition["observed"]),
+            expected=_number(transition["expected"]),
+            lower=_number(transition["lower"]),
+            upper=_number(transition["upper"]),
+            coverage=_number(transition["coverage"]),
+            for_=speaks_for,
+            against=against,
+            meters=_rests_on(dma, meters, scope),
+        ),
+        estimate=None if kind == METER_FAULT else _estimate(site, transition),
+        confidence=_confidence(transition),
+        title=_title(dma, scope, transition, neighbour),
+        reasons=_reasons(transition),
+        model=ModelRef(
+            id=bundle.id if bundle else None,
+            version=bundle.version if bundle else None,
+            sha256=bundle.sha256 if bundle else None,
+        ),
+        origin=origin,
+    )
+
+
+def _number(value: Any, digits: int = 3) -> float | None:
+    return None if np.isnan(value) else round(float(value), digits)
+
+
+def _rests_on(dma: str, meters: Sequence[Meter], scope: Scope) -> list[str]:
+    """Ids of the meters whose readings make the metric."""
+    if scope.type == "meter":
+        return [scope.id]
+    return [
+        m.id for m in meters if (m.is_network_flow and dma in (m.from_dma, m.to_dma)) or (m.kind == "level" and m.dma == dma)
+    ]
+
+
+def _estimate(site: Site, transition: Any) -> Estimate:
+    """Daily loss: a night rate times the night-day factor; a burst's rate is a mean over the day already."""
+    excess = max(float(transition["excess_m3h"]), 0.0)
+    hours = float(transition["ndf_h"]) if transition["type"] == NIGHT_FLOW_LEAK else 24.0
+    lost = float(transition["lost_m3"])
+    return Estimate(
+        excess_flow=round(excess, 3),
+        unit="m3/h",
+        loss_per_day=round(excess * hours, 1),
+        lost_so_far=round(lost, 1),
+        cost=None if site.cost_per_m3 is None else round(lost * site.cost_per_m3, 2),
+    )
+
+
+def _severity(transition: Any) -> Severity:
+    if transition["type"] == METER_FAULT:
+        return "medium"
+    share = float(transition["excess_m3h"]) / max(float(transition["mean_m3h"]), 1e-9)
+    for least, severity in SEVERITIES:
+        if share >= least:
+            return cast("Severity", severity)
+    return "low"
+
+
+def _pressure_word(transition: Any) -> int:
+    """-1: pressure fell, as in a burst; +1: it rose; 0: it says nothing."""
+    z = float(transition["pressure_z"])
+    return 0 if np.isnan(z) or abs(z) < PRESSURE_SPEAKS_Z else int(np.sign(z))
+
+
+def _confidence(transition: Any) -> float:
+    """The strongest score, moved a tenth by each further voice; never certain."""
+    if transition["type"] == METER_FAULT:
+        return 0.95
+    scores = transition["scores"]
+    others = int((scores >= CORROBORATED).sum()) - 1
+    value = float(transition["score"]) + 0.1 * max(others, 0) - 0.1 * _pressure_word(transition)
+    return round(min(max(value, 0.05), 0.99), 3)
+
+
+def _reasons(transition: Any) -> list[str]:
+    """Machine-readable reasons, most important first."""
+    change, kind, scores = transition["change"], transition["type"], transition["scores"]
+    if kind == METER_FAULT:
+        return ["flat_line"] if change == RAISED else ["values_vary_again"]
+    reasons = []
+    if change == CLOSED:
+        reasons.append("accepted_as_normal")
+    elif change == CLEARED:
+        reasons.append("excess_gone")
+    if scores[NIGHT_FLOW] >= THRESHOLD:
+        reasons.append("mnf_above_band")
+    if scores[BURST] >= CORROBORATED:
+        reasons.append("inflow_above_band")
+    if scores[ISOLATION] >= THRESHOLD:
+        reasons.append("isolation_forest")
+    if kind == BOUNDARY_VALVE:
+        reasons.append("neighbour_lost_flow")
+    word = _pressure_word(transition)
+    if word:
+        reasons.append("pressure_fell" if word < 0 else "pressure_rose")
+    return reasons
+
+
+def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[list[str], list[str]]:
+    """Plain sentences for and against, each with its number."""
+    if transition["type"] == METER_FAULT:
+        return [f"the same value in {int(transition['slots'])} slots in a row"], []
+    speaks_for: list[str] = []
+    against: list[str] = []
+    scores = transition["scores"]
+    for number, detector in enumerate(DETECTORS):
+        if number == ISOLATION and not has_model:
+            continue
+        text = f"{detector.name} score {scores[number]:.2f} (threshold 0.50)"
+        (speaks_for if scores[number] >= CORROBORATED else against).append(text)
+    if neighbour is not None:
+        speaks_for.append(f"{neighbour} lost what this DMA gained")
+    word = _pressure_word(transition)
+    if word:
+        text = f"pressure {'fell' if word < 0 else 'rose'} by {abs(float(transition['pressure_z'])):.1f} of its usual spread"
+        (speaks_for if word < 0 else against).append(text)
+    return speaks_for, against
+
+
+def _title(dma: str, scope: Scope, transition: Any, neighbour: str | None) -> Title:
+    """One sentence in English and in Chinese."""
+    kind, change = int(transition["type"]), int(transition["change"])
+    excess = f"{float(transition['excess_m3h']):.1f} m³/h"
+    if kind == METER_FAULT:
+        if change == CLEARED:
+            return Title(en=f"Meter {scope.id} measures again", zh=f"流量计 {scope.id} 恢复正常")
+        value = f"{float(transition['observed']):.2f} m³/h"
+        return Title(en=f"Meter {scope.id} is stuck at {value}", zh=f"流量计 {scope.id} 读数停在 {value}")
+    if kind == NIGHT_FLOW_LEAK:
+        en, zh = (
+            f"Night flow in {dma} is {excess} above normal: likely leak",
+            f"{dma} 夜间流量高于正常 {excess}：疑似漏损",
+        )
+    elif kind == BOUNDARY_VALVE:
+        en = f"{dma} takes {excess} that {neighbour} no longer gets: likely an open boundary valve"
+        zh = f"{dma} 多进 {excess}，{neighbour} 相应减少：疑似边界阀门打开"
+    else:
+        en, zh = f"Burst likely in {dma}: inflow {excess} above expected", f"{dma} 疑似爆管：流量高于预期 {excess}"
+    if change == CLEARED:
+        return Title(en=f"{dma} is back to normal after {excess} too much", zh=f"{dma} 恢复正常（此前多 {excess}）")
+    if change == CLOSED:
+        return Title(en=f"{excess} extra in {dma} is taken as the new normal", zh=f"{dma} 多出的 {excess} 已视为新的常态")
+    return Title(en=en, zh=zh)

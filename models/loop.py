@@ -1,0 +1,209 @@
+"""The compiled loop over closed slots: meters -> inflows -> expectation -> features -> detectors -> events -> learning.
+
+One pass, in event time, one slot after the other, with all state in `Buffers`: what comes out depends only on the
+sequence of slots, never on how many of them were closed in one call.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models import calibration
+from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
+from models.events import follow, is_any_leak_open, is_unsettled, judge_meter, judge_night, known_excess, raise_burst
+from models.features import slot_features
+from models.forest import Forest
+from models.meters import net_inflow, watch_flat
+from models.params import Params
+from models.profile import expect, learn
+from models.schema import NEVER, Records
+from models.state import Buffers
+
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+BAND_SPREADS = 3.0
+
+
+@njit(cache=False)
+def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
+    """Local day (days since the epoch) and minute of that day in which a slot begins."""
+    change = np.searchsorted(p.zone_changes_ms, slot_start_ms, "right") - 1
+    local_ms = slot_start_ms + p.zone_offsets_s[change] * 1000
+    return local_ms // DAY_MS, (local_ms % DAY_MS) // MINUTE_MS
+
+
+@njit(cache=False)
+def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
+    """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
+    for c in range(values.shape[0]):
+        if not p.is_flow[c]:
+            continue
+        value = values[c]
+        verdict = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
+        if p.is_home[c]:
+            count = judge_meter(b, c, verdict == 2, value, slot_end_ms, p.slot_ms, out, count)
+        if verdict:
+            values[c] = np.nan
+    return count
+
+
+@njit(cache=False)
+def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
+    """Net inflows and pressures of this slot; returns the share of the DMA's own flow and level meters with a value."""
+    for s in range(p.inflows):
+        b.series[s]["value"] = net_inflow(p.signs[s], p.areas_m2[s], values, b.channels, p.slot_hours)
+    for s in range(p.pressure_channel.shape[0]):
+        b.series[p.inflows + s]["value"] = values[p.pressure_channel[s]]
+    needed = present = 0
+    for c in range(values.shape[0]):
+        if p.signs[0, c] != 0 or p.areas_m2[0, c] > 0.0:
+            needed += 1
+            present += not np.isnan(values[c])
+        b.channels[c]["level_m"] = values[c]
+    return present / max(needed, 1)
+
+
+@njit(cache=False)
+def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) -> None:
+    """Expectation and residual of every series, and the mean word of the pressure loggers."""
+    total, loggers = 0.0, 0
+    for s in range(b.series.shape[0]):
+        expect(b.series[s], b.levels[s], b.weeks[s], b.spreads[s], slot, spread_bin, known if s == 0 else 0.0)
+        if s >= p.inflows and not np.isnan(b.series[s]["z"]):
+            # pressure drift matters in both directions: a booster that runs lower all day is not a burst
+            total += (b.series[s]["residual"] - b.series[s]["drift"]) / b.series[s]["spread"]
+            loggers += 1
+    b.row[0]["pressure_z"] = total / loggers if loggers else np.nan
+
+
+@njit(cache=False)
+def detect(
+    b: Buffers,
+    p: Params,
+    forest: Forest,
+    features: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    slot_start_ms: int,
+    day: int,
+    minute: int,
+    known: float,
+) -> bool:
+    """Run every detector on this slot and calibrate its statistic into `scores`; True when a night was closed."""
+    row = b.row[0]
+    night_over = False
+    scores[NIGHT_FLOW] = 0.0
+    in_window = p.night_start_min <= minute < p.night_end_min
+    if in_window and b.nights[day % b.nights.shape[0]]["day"] != day:
+        if row["night_day"] != day:
+            row["night_day"], row["night_slots"], row["night_valid"] = day, 0, 0
+            row["night_best_m3h"], row["night_start_ms"] = np.inf, slot_start_ms
+        night_flow.collect(row, b.night_flow, b.series[0]["value"] - known)
+        if minute + p.slot_ms // MINUTE_MS >= p.night_end_min:
+            statistic = night_flow.update(row, b.nights, b.series[0]["mean_level"])
+            scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistic)
+            row["night_day"] = NEVER
+            night_over = True
+    limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
+    statistic = burst.update(row, b.series, b.burst_sums, p.inflows, slot_start_ms, limit)
+    scores[BURST] = calibrated(b, p, BURST, statistic)
+    scores[ISOLATION] = calibrated(b, p, ISOLATION, isolation.update(row, features, forest, p.slot_hours))
+    return night_over
+
+
+@njit(cache=False)
+def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
+    """Score of a detector's statistic against the DMA's own past; the statistic joins the day's maximum."""
+    calibration.observe(b.calibrations[detector], statistic)
+    level = calibration.threshold(b.calibrations[detector], p.return_days)
+    return calibration.score(statistic, level)
+
+
+@njit(cache=False)
+def begin_slot(b: Buffers, p: Params, day: int) -> None:
+    """At local midnight, let the calibrations take in the day that is over."""
+    row = b.row[0]
+    if row["day"] == day:
+        return
+    if row["day"] != NEVER:
+        quiet = not is_any_leak_open(b.events)
+        for d in range(b.calibrations.shape[0]):
+            calibration.end_day(b.calibrations[d], p.return_days, quiet)
+    row["day"] = day
+
+
+@njit(cache=False)
+def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
+    """Put this slot's residuals into the rings and compute its features."""
+    row = b.row[0]
+    row["position"] = (row["position"] + 1) % b.flow_z.shape[0]
+    b.flow_z[row["position"]] = b.series[0]["z"]
+    b.pressure_z[row["position"]] = row["pressure_z"]
+    slot_features(b.flow_z, b.pressure_z, row["position"], p.slots_1h, row["night_z"], features)
+
+
+@njit(cache=False)
+def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, slot_end_ms: int) -> None:
+    """Teach every profile this slot. The DMA's own is spared what an unsettled event brings."""
+    settled = not is_unsettled(b.events, slot_end_ms)
+    for s in range(b.series.shape[0]):
+        learn(
+            b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin,
+            known if s == 0 else 0.0, p.slot_hours, settled or s > 0,
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def close_slots(
+    b: Buffers,
+    p: Params,
+    forest: Forest,
+    values: NDArray[np.float64],
+    slot_ends_ms: NDArray[np.int64],
+    detections: Records,
+    transitions: Records,
+) -> tuple[int, int]:
+    """Judge n consecutive closed slots. Returns how many detections and transitions were written.
+
+    `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
+    overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` (n * 2 * len(events),) are filled.
+    """
+    row = b.row[0]
+    written = count = 0
+    for i in range(slot_ends_ms.shape[0]):
+        end_ms = slot_ends_ms[i]
+        row["frontier_ms"] = end_ms
+        if not row["started"]:
+            if np.all(np.isnan(values[i])):
+                continue
+            row["started"] = 1
+        day, minute = local_time(p, end_ms - p.slot_ms)
+        weekday = (day + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+        slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
+        spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
+
+        begin_slot(b, p, day)
+        count = judge_meters(b, p, values[i], end_ms, transitions, count)
+        coverage = fill_series(b, p, values[i])
+        known = known_excess(b.events)
+        expect_all(b, p, slot, spread_bin, known)
+        out = detections[written]
+        push_rings(b, p, out["features"])
+        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)
+
+        own = b.series[0]
+        expected = own["expected"] + max(own["drift"], 0.0)
+        out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = end_ms, own["value"], expected
+        out["lower_m3h"] = expected - BAND_SPREADS * own["spread"]
+        out["upper_m3h"] = expected + BAND_SPREADS * own["spread"]
+        out["coverage"] = coverage
+        out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
+        written += 1
+
+        count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
+        if night_over:
+            count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
+        count = follow(b, p, end_ms, coverage, transitions, count)
+        learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
+    return written, count

@@ -1,0 +1,71 @@
+"""What one DMA's loop needs to know and never changes: its grid, its night, its incidence, its thresholds' origin."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.detectors import DETECTORS
+from models.network import Site, utc_offsets_s
+
+KPA_PER_METRE: Final = 9.80665
+
+
+class Params(NamedTuple):
+    """Constants of one DMA; S series (own inflow, neighbours' inflows, pressure loggers), C channels."""
+
+    slot_ms: int
+    slot_hours: float
+    slots_1h: int
+    night_start_min: int
+    night_end_min: int
+    lateness_ms: int
+    return_days: float  # each detector may pass its threshold by chance once in so many days
+    accept_ms: int  # an event that lasts so long becomes the new normal
+    inflows: int  # series 0 … inflows-1 are net inflows, the rest pressures
+    signs: NDArray[np.int8]  # (inflows, C) +1 feeds, -1 drains
+    areas_m2: NDArray[np.float64]  # (inflows, C) water surface of the tanks inside
+    pressure_channel: NDArray[np.int32]  # (S - inflows,)
+    is_flow: NDArray[np.bool_]  # (C,) network flow meters
+    is_waited_for: NDArray[np.bool_]  # (C,) all but customer meters: the watermark's channels
+    is_home: NDArray[np.bool_]  # (C,) meters whose faults this DMA reports
+    zone_changes_ms: NDArray[np.int64]
+    zone_offsets_s: NDArray[np.int64]
+
+
+def params_of(site: Site, dma: str) -> Params:
+    """Constants of the engine of one DMA of the site. Raises KeyError for a DMA that the site does not have."""
+    here = site.dmas[site.dma_row[dma]]
+    meters = [site.meters[row] for row in site.channels(dma)]
+    inflow_dmas = (dma, *site.neighbours(dma))
+    signs = np.array(
+        [
+            [(m.is_network_flow and m.to_dma == d) - (m.is_network_flow and m.from_dma == d) for m in meters]
+            for d in inflow_dmas
+        ],
+        np.int8,
+    )
+    areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
+    changes, offsets = utc_offsets_s(site.timezone)
+    pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
+    return Params(
+        slot_ms=here.slot_minutes * 60_000,
+        slot_hours=here.slot_minutes / 60.0,
+        slots_1h=max(1, 60 // here.slot_minutes),
+        night_start_min=site.night_start_min,
+        night_end_min=site.night_end_min,
+        lateness_ms=site.lateness_minutes * 60_000,
+        return_days=len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week,
+        accept_ms=site.accept_after_days * 86_400_000,
+        inflows=len(inflow_dmas),
+        signs=signs,
+        areas_m2=areas.astype(np.float64),
+        pressure_channel=np.array(pressures, np.int32),
+        is_flow=np.array([m.is_network_flow for m in meters], np.bool_),
+        is_waited_for=np.array([not m.is_customer for m in meters], np.bool_),
+        is_home=np.array([m.home == dma for m in meters], np.bool_),
+        zone_changes_ms=changes,
+        zone_offsets_s=offsets,
+    )

@@ -1,0 +1,114 @@
+"""Expected inflow and pressure for a slot of the local week, with its spread.
+
+A series is the DMA's own net inflow, a neighbour's, or one pressure logger. Each slot of the week keeps one level, moved
+by every new week with a gain of 1/n down to 1/6 (six weeks of memory); what is learned is clipped at three spreads from
+the expectation (a Huber estimate), so an outlier moves it as little as a plausible value would. A slot is ready after
+two weeks. Spread is the exponentially weighted mean absolute residual of the hour of the day, workday and weekend apart.
+
+`drift` follows what the last hours had in common: weather and holidays move a whole day, a burst steps within a slot.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.schema import Record
+
+SERIES = np.dtype(
+    [
+        ("value", "<f8"),  # this slot: m3/h or kPa, NaN when missing
+        ("expected", "<f8"),  # this slot: level of the slot of the week, NaN while warming up
+        ("spread", "<f8"),  # this slot: one standard deviation of what is left after drift
+        ("residual", "<f8"),  # this slot: value - expected - known events
+        ("drift", "<f8"),  # exponentially weighted residual of the last hours
+        ("z", "<f8"),  # this slot: (residual - upward drift) / spread
+        ("mean_level", "<f8"),  # exponentially weighted mean of value over about a week
+    ]
+)
+SPREAD_BINS: Final = 48  # hour of the day, workday and weekend
+READY_WEEKS: Final = 2
+MEMORY_WEEKS: Final = 6
+DRIFT_HOURS: Final = 6.0
+SPREAD_MEMORY_HOURS: Final = 20.0  # four weeks of one workday hour
+CLIP_SPREADS: Final = 3.0
+SD_PER_MEAN_ABS: Final = 1.2533141373155001  # sqrt(pi/2), of a normal variable
+SPREAD_FLOOR: Final = 0.005  # of the level: no meter resolves better than half a percent
+
+
+@njit(cache=False)
+def expect(
+    series: Record,
+    levels: NDArray[np.float32],
+    weeks: NDArray[np.uint8],
+    spreads: NDArray[np.float32],
+    slot: int,
+    spread_bin: int,
+    known: float,
+) -> None:
+    """Fill expected, spread, residual and z of one series (a record) for this slot.
+
+    `levels`, `weeks` (slots of the week,), `spreads` (48,); `known`: excess of events already raised, same unit.
+    """
+    if weeks[slot] < READY_WEEKS or not spreads[spread_bin] > 0.0:
+        series["expected"] = np.nan
+        series["spread"] = np.nan
+        series["residual"] = np.nan
+        series["z"] = np.nan
+        return
+    series["expected"] = levels[slot]
+    series["spread"] = max(float(spreads[spread_bin]), SPREAD_FLOOR * abs(series["mean_level"]))
+    series["residual"] = series["value"] - series["expected"] - known
+    # Only upward drift is forgiven: flow coming back from a low (a closed valve, a holiday) is not a burst.
+    if series["spread"] > 0.0:
+        series["z"] = (series["residual"] - max(series["drift"], 0.0)) / series["spread"]
+    else:
+        series["z"] = np.nan
+
+
+@njit(cache=False)
+def learn(
+    series: Record,
+    levels: NDArray[np.float32],
+    weeks: NDArray[np.uint8],
+    spreads: NDArray[np.float32],
+    counts: NDArray[np.float32],
+    slot: int,
+    spread_bin: int,
+    known: float,
+    slot_hours: float,
+    teach: bool,
+) -> None:
+    """Move level, spread and drift towards this slot's value less the `known` excess. Missing values teach nothing.
+
+    `counts` (48,): hours learned per spread bin. Without `teach` only the drift, which forgets within hours, follows.
+    """
+    value = series["value"] - known
+    if np.isnan(value):
+        return
+    if weeks[slot] >= 1:
+        residual = value - levels[slot]
+        rest = abs(residual - series["drift"])
+        known_spread = float(spreads[spread_bin])
+        if known_spread > 0.0 and counts[spread_bin] >= 2.0:
+            limit = CLIP_SPREADS * max(known_spread, SPREAD_FLOOR * abs(series["mean_level"]))
+            rest = min(rest, limit)
+            clipped = min(max(residual, series["drift"] - limit), series["drift"] + limit)
+        else:
+            clipped = residual
+        series["drift"] += slot_hours / DRIFT_HOURS * (clipped - series["drift"])
+        if not teach:
+            return
+        counts[spread_bin] += slot_hours
+        pace = slot_hours / min(float(counts[spread_bin]), SPREAD_MEMORY_HOURS)
+        spreads[spread_bin] += min(pace, 1.0) * (rest * SD_PER_MEAN_ABS - known_spread)
+        value = levels[slot] + clipped
+    elif not teach:
+        return
+    before = series["mean_level"]
+    series["mean_level"] = value if np.isnan(before) else before + slot_hours / 168.0 * (value - before)
+    weeks[slot] = min(weeks[slot] + 1, MEMORY_WEEKS)
+    levels[slot] += (value - levels[slot]) / weeks[slot]

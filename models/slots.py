@@ -1,0 +1,148 @@
+"""Readings onto the slot grid: event-time frontier, allowed lateness, last received wins.
+
+A slot closes as soon as it is complete: every meter has a reading in it and has spoken to its end. An incomplete slot
+closes when the others are a lateness past it; "the others" is the second newest meter where there are three or more: one
+clock that runs ahead can't close slots over everybody's head. So whole data is judged at once, a gap or a silent meter
+costs one lateness, and no order of arrival within the lateness makes a difference.
+
+All decisions are taken reading by reading, so they do not depend on how readings were grouped into blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.meters import register_flow
+from models.schema import BAD, LEVEL, NEVER, REGISTER, Records
+
+PENDING = np.dtype(
+    [
+        ("time_ms", "<i8"),
+        ("value", "<f8"),
+        ("channel", "<i4"),
+        ("kind", "u1"),
+        ("quality", "u1"),
+    ]
+)
+"""A reading whose slot is still open, in order of arrival."""
+
+
+@njit(cache=False)
+def slot_end(time_ms: int, slot_ms: int) -> int:
+    """End of the slot that an interval ending at `time_ms` belongs to: slots are open at the start, closed at the end."""
+    return -(-time_ms // slot_ms) * slot_ms
+
+
+@njit(cache=False)
+def newest_of_others(latest_ms: NDArray[np.int64], is_waited_for: NDArray[np.bool_]) -> int:
+    """Newest time that a single wrong clock can't bring about; NEVER before enough meters have spoken."""
+    first = second = NEVER
+    meters = 0
+    for c in range(latest_ms.shape[0]):
+        if is_waited_for[c]:
+            meters += 1
+            if latest_ms[c] > first:
+                first, second = latest_ms[c], first
+            elif latest_ms[c] > second:
+                second = latest_ms[c]
+    return second if meters >= 3 else first
+
+
+@njit(cache=False)
+def is_complete(
+    heard: NDArray[np.bool_], latest_ms: NDArray[np.int64], is_waited_for: NDArray[np.bool_], end_ms: int
+) -> bool:
+    """True when every meter has a reading in the slot (`heard`, (C,)) and one at or past its end."""
+    for c in range(latest_ms.shape[0]):
+        if is_waited_for[c] and (not heard[c] or latest_ms[c] < end_ms):
+            return False
+    return True
+
+
+@njit(cache=True)
+def admit(
+    channel: NDArray[np.int32],
+    time_ms: NDArray[np.int64],
+    channels: Records,
+    heard: NDArray[np.bool_],
+    is_waited_for: NDArray[np.bool_],
+    frontier_ms: int,
+    slot_ms: int,
+    lateness_ms: int,
+    accepted: NDArray[np.bool_],
+) -> int:
+    """Decide for each reading whether its slot is still open; returns the new frontier (end of the newest closed slot).
+
+    `channel`, `time_ms`, `accepted` (n,) in order of arrival; customer meters are counted but never wait for a slot.
+    `heard` (R, C): which meters have a reading in each of the R slots past the frontier, a ring by slot number. A slot
+    further ahead than R is not noted, so it waits for its lateness.
+    """
+    latest = channels["latest_ms"].copy()
+    newest = newest_of_others(latest, is_waited_for)
+    ring = heard.shape[0]
+    for i in range(channel.shape[0]):
+        c, time = channel[i], time_ms[i]
+        channels[c]["readings"] += 1
+        channels[c]["latest_ms"] = max(channels[c]["latest_ms"], time)
+        if not is_waited_for[c]:
+            accepted[i] = False
+            continue
+        end = slot_end(time, slot_ms)
+        if frontier_ms == NEVER:
+            frontier_ms = end - slot_ms - slot_end(lateness_ms, slot_ms)
+        accepted[i] = end > frontier_ms
+        if accepted[i] and end - frontier_ms <= ring * slot_ms:
+            heard[(end // slot_ms) % ring, c] = True
+        latest[c] = max(latest[c], time)
+        if time > newest:
+            newest = newest_of_others(latest, is_waited_for)
+        while True:
+            following = frontier_ms + slot_ms
+            row = heard[(following // slot_ms) % ring]
+            if newest < following + lateness_ms and not is_complete(row, latest, is_waited_for, following):
+                break
+            row[:] = False
+            frontier_ms = following
+    return frontier_ms
+
+
+@njit(cache=True)
+def fill_slots(
+    pending: Records,
+    order: NDArray[np.int64],
+    channels: Records,
+    first_end_ms: int,
+    slot_ms: int,
+    values: NDArray[np.float64],
+) -> int:
+    """Mean of each meter in each slot; returns how many readings were superseded by a later one of the same time.
+
+    `pending[order]` is sorted by channel, then time, then arrival; `values` (n, C) starts as NaN. Levels take the last
+    value of the slot, registers become flows, readings of bad quality count as missing.
+    """
+    duplicates = 0
+    counts = np.zeros(values.shape, np.int32)
+    for i in range(order.shape[0]):
+        reading = pending[order[i]]
+        if i + 1 < order.shape[0]:
+            following = pending[order[i + 1]]
+            if following["channel"] == reading["channel"] and following["time_ms"] == reading["time_ms"]:
+                duplicates += 1
+                continue
+        if reading["quality"] == BAD:
+            continue
+        c = reading["channel"]
+        slot = (slot_end(reading["time_ms"], slot_ms) - first_end_ms) // slot_ms
+        value = reading["value"]
+        if reading["kind"] == REGISTER:
+            value = register_flow(channels[c], reading["time_ms"], value)
+            if np.isnan(value):
+                continue
+        if reading["kind"] == LEVEL or counts[slot, c] == 0:
+            values[slot, c] = value
+        else:
+            values[slot, c] += (value - values[slot, c]) / (counts[slot, c] + 1)
+        counts[slot, c] += 1
+    return duplicates

@@ -1,0 +1,223 @@
+"""All that one DMA's engine remembers: a handful of arrays, each field commented, snapshot and restore as one blob."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import CALIBRATION
+from models.detectors import DETECTORS
+from models.features import FEATURES
+from models.profile import SERIES, SPREAD_BINS
+from models.schema import NEVER, Records
+
+FORMAT: Final = 1
+MAX_EVENTS: Final = 16
+NIGHTS: Final = 56
+
+CHANNEL = np.dtype(
+    [
+        ("latest_ms", "<i8"),  # newest observedAt seen
+        ("readings", "<i8"),  # readings taken in
+        ("register_ms", "<i8"),  # last register reading used, NEVER before the first
+        ("register_m3", "<f8"),
+        ("level_m", "<f8"),  # tank level at the end of the last slot, NaN when missing
+        ("last_value", "<f8"),  # value of the last slot that had one
+        ("flat_since_ms", "<i8"),  # end of the slot since which the value has not changed
+        ("flat_slots", "<i4"),  # slots with exactly this value, 0 for a value of 0
+        ("usual_flat_slots", "<i4"),  # longest such run seen in good order
+    ]
+)
+"""One row per meter of the DMA, in the order of `Site.channels`."""
+
+ROW = np.dtype(
+    [
+        ("frontier_ms", "<i8"),  # end of the newest closed slot; NEVER before the first reading
+        ("started", "u1"),  # 1 once a slot has held a value
+        ("day", "<i8"),  # local day under way, days since the epoch
+        ("night_day", "<i8"),  # local day of the night being collected, NEVER outside the window
+        ("night_slots", "<i4"),  # slots of the window so far
+        ("night_valid", "<i4"),  # of these with a net inflow
+        ("night_best_m3h", "<f8"),  # smallest full-hour mean so far, inf when none
+        ("night_start_ms", "<i8"),  # start of the window
+        ("night_shift_ms", "<i8"),  # start of the first night of the strongest run
+        ("night_z", "<f8"),  # last night's z, 0 while warming up
+        ("mnf_m3h", "<f8"),  # last night's minimum night flow, known events left out
+        ("mnf_expected_m3h", "<f8"),
+        ("mnf_spread_m3h", "<f8"),
+        ("burst_cusum", "<f8"),
+        ("burst_start_ms", "<i8"),  # start of the first slot that counts
+        ("burst_sum_m3h", "<f8"),  # residuals since then
+        ("burst_slots", "<i4"),
+        ("pressure_z", "<f8"),  # mean of the loggers' z in this slot, NaN when none
+        ("forest_score", "<f8"),  # isolation forest, mean of the last hour
+        ("position", "<i4"),  # newest entry of the rings
+    ]
+)
+"""Scalars of the DMA; an array of one row."""
+
+NIGHT = np.dtype(
+    [
+        ("day", "<i8"),
+        ("start_ms", "<i8"),  # of its window
+        ("mnf_m3h", "<f8"),
+        ("z", "<f8"),  # against the nights before it; NaN while warming up, and once it has raised an event
+    ]
+)
+"""A ring of past nights by local day; day NEVER is empty. Known events are left out of the flow."""
+
+EVENT = np.dtype(
+    [
+        ("type", "i1"),  # index into events.EVENT_TYPES, -1 is free
+        ("change", "i1"),  # what the last transition was: index into events.CHANGES
+        ("channel", "<i4"),  # meter row in the DMA for a meter fault, else -1
+        ("neighbour", "<i4"),  # series of the neighbour that lost the flow for a boundary valve, else -1
+        ("revision", "<i4"),
+        ("started_ms", "<i8"),  # frozen at raise: the anchor of the alert's id
+        ("detected_ms", "<i8"),
+        ("updated_ms", "<i8"),
+        ("ended_ms", "<i8"),  # NEVER while it lasts
+        ("below_ms", "<i8"),  # since when the excess seems gone, NEVER when it is there
+        ("less_ms", "<i8"),  # since when a good part of it seems gone
+        ("excess_m3h", "<f8"),
+        ("reported_m3h", "<f8"),  # excess of the last revision
+        ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
+        ("lost_m3", "<f8"),
+        ("slots", "<i4"),  # slots that the excess is averaged over
+        ("score", "<f8"),  # highest score of any detector
+        ("scores", "<f4", (len(DETECTORS),)),  # highest of each
+        ("observed", "<f8"),  # of the metric at the last revision
+        ("expected", "<f8"),
+        ("lower", "<f8"),
+        ("upper", "<f8"),
+        ("coverage", "<f4"),
+        ("pressure_z", "<f4"),  # NaN where there are no loggers
+        ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
+        ("ndf_h", "<f8"),  # night-day factor when raised, h/day
+    ]
+)
+"""An open event; the same record, copied, is a transition."""
+
+DETECTION = np.dtype(
+    [
+        ("slot_end_ms", "<i8"),
+        ("observed_m3h", "<f8"),  # net inflow, NaN when a meter it needs is missing or flat
+        ("expected_m3h", "<f8"),  # NaN while warming up
+        ("lower_m3h", "<f8"),
+        ("upper_m3h", "<f8"),
+        ("coverage", "<f4"),  # share of the DMA's own flow and level meters that had a value
+        ("learnable", "?"),  # no event open and past warm-up: fit for training
+        ("features", "<f4", (len(FEATURES),)),
+        ("scores", "<f4", (len(DETECTORS),)),  # 0.5 is the threshold
+    ]
+)
+"""One closed slot, as published to detections.v1."""
+
+
+class Buffers(NamedTuple):
+    """The arrays of one DMA; S series, K slots of the week, C channels."""
+
+    row: Records  # (1,) ROW
+    channels: Records  # (C,) CHANNEL
+    heard: NDArray[np.bool_]  # (R, C) which meters have a reading in each open slot, a ring by slot number
+    series: Records  # (S,) SERIES: own inflow, neighbours' inflows, pressure loggers
+    levels: NDArray[np.float32]  # (S, K)
+    weeks: NDArray[np.uint8]  # (S, K) weeks learned, at most 6
+    spreads: NDArray[np.float32]  # (S, 48)
+    spread_hours: NDArray[np.float32]  # (S, 48)
+    flow_z: NDArray[np.float64]  # ring of 6 h
+    pressure_z: NDArray[np.float64]  # ring of 6 h
+    night_flow: NDArray[np.float64]  # ring of 1 h: net inflow inside the night window
+    burst_sums: NDArray[np.float64]  # (S,) residuals since burst_start_ms
+    nights: Records  # (56,) NIGHT
+    calibrations: Records  # (detectors,) CALIBRATION
+    events: Records  # (16,) EVENT
+
+
+def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
+    """Fresh state; the calibrations start from a cautious prior worth five days."""
+    slots_of_week = 7 * 1440 // slot_minutes
+    six_hours = max(4, 360 // slot_minutes)
+    row, channel = np.zeros(1, ROW), np.zeros(channels, CHANNEL)
+    for name in ("frontier_ms", "day", "night_day", "night_start_ms", "night_shift_ms", "burst_start_ms"):
+        row[name] = NEVER
+    row["night_best_m3h"] = np.inf
+    row["mnf_m3h"] = row["mnf_expected_m3h"] = row["mnf_spread_m3h"] = row["pressure_z"] = row["forest_score"] = np.nan
+    for name in ("latest_ms", "register_ms", "flat_since_ms"):
+        channel[name] = NEVER
+    channel["level_m"] = channel["last_value"] = channel["register_m3"] = np.nan
+    lines = np.zeros(series, SERIES)
+    for name in ("value", "expected", "spread", "residual", "z", "mean_level"):
+        lines[name] = np.nan
+    nights = np.zeros(NIGHTS, NIGHT)
+    nights["day"] = NEVER
+    calibrations = np.zeros(len(DETECTORS), CALIBRATION)
+    for number, detector in enumerate(DETECTORS):
+        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
+    events = np.zeros(MAX_EVENTS, EVENT)
+    events["type"] = -1
+    return Buffers(
+        row=row,
+        channels=channel,
+        heard=np.zeros((lateness_minutes // slot_minutes + 2, channels), np.bool_),
+        series=lines,
+        levels=np.zeros((series, slots_of_week), np.float32),
+        weeks=np.zeros((series, slots_of_week), np.uint8),
+        spreads=np.zeros((series, SPREAD_BINS), np.float32),
+        spread_hours=np.zeros((series, SPREAD_BINS), np.float32),
+        flow_z=np.full(six_hours, np.nan),
+        pressure_z=np.full(six_hours, np.nan),
+        night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
+        burst_sums=np.zeros(series),
+        nights=nights,
+        calibrations=calibrations,
+        events=events,
+    )
+
+
+class _Header(msgspec.Struct):
+    format: int
+    dma: str
+    fingerprint: str
+    crc: int
+    arrays: dict[str, tuple[int, ...]]  # name -> shape, in the order of the bytes
+
+
+def snapshot(dma: str, fingerprint: str, arrays: dict[str, NDArray[Any]]) -> bytes:
+    """One blob: header line, then the arrays' bytes in order."""
+    body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return msgspec.json.encode(_Header(FORMAT, dma, fingerprint, zlib.crc32(body), shapes)) + b"\n" + body
+
+
+def restore(blob: bytes, dma: str, fingerprint: str, dtypes: dict[str, np.dtype[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays of a snapshot by name.
+
+    Raises ValueError when the blob is torn, of another format, of another DMA, or of another network.
+    """
+    head, _, body = blob.partition(b"\n")
+    try:
+        header = msgspec.json.decode(head, type=_Header)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"state of {dma!r} is torn: {error}") from None
+    if header.format != FORMAT:
+        raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {FORMAT}")
+    if (header.dma, header.fingerprint) != (dma, fingerprint):
+        found = f"DMA {header.dma!r} of network {header.fingerprint}"
+        raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
+    if set(header.arrays) != set(dtypes):
+        raise ValueError(f"state of {dma!r}: found arrays {sorted(header.arrays)}; possible: {sorted(dtypes)}")
+    sizes = {name: int(np.prod(shape)) * dtypes[name].itemsize for name, shape in header.arrays.items()}
+    if sum(sizes.values()) != len(body) or zlib.crc32(body) != header.crc:
+        raise ValueError(f"state of {dma!r} is torn: {len(body)} bytes with a wrong length or checksum")
+    arrays: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, shape in header.arrays.items():
+        flat = np.frombuffer(body, dtypes[name], int(np.prod(shape)), start)
+        arrays[name] = flat.reshape(shape).copy()
+        start += sizes[name]
+    return arrays

@@ -1,0 +1,81 @@
+"""Thresholds from the alert budget on the DMA's own past."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.calibration import CALIBRATION, QUARANTINE_DAYS, alarm, end_day, observe, score, threshold
+
+
+@pytest.fixture
+def calibration():
+    fresh = np.zeros(1, CALIBRATION)
+    fresh[0] = (2.0, 1.0, 5.0, -1.0, -1.0)
+    return fresh
+
+
+def live(calibration, maxima, return_days=1000.0, quiet=True):
+    for value in maxima:
+        observe(calibration[0], value)
+        end_day(calibration[0], return_days, quiet)
+
+
+def test_the_threshold_is_passed_once_in_the_return_period():
+    """Oracle: simulated Gumbel maxima; the method of moments finds the quantile of the law they were drawn from."""
+    rng = np.random.default_rng(0)
+    maxima = rng.gumbel(5.0, 1.5, 400)
+    calibration = np.zeros(1, CALIBRATION)
+    calibration[0] = (maxima.mean(), maxima.var(), 90.0, -1.0, -1.0)
+    expected = 5.0 - 1.5 * np.log(-np.log(1 - 1 / 200))
+    assert threshold(calibration[0], 200.0) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_day_is_learned_a_week_later(calibration):
+    live(calibration, [9.0] * QUARANTINE_DAYS)
+    assert calibration[0]["days"] == 5.0
+    live(calibration, [9.0])
+    assert calibration[0]["days"] == 6.0
+    assert calibration[0]["mean"] > 2.0
+
+
+def test_days_of_an_event_are_not_learned(calibration):
+    live(calibration, [9.0] * 20, quiet=False)
+    assert calibration[0]["days"] == 5.0
+
+
+def test_an_event_takes_back_the_days_since_its_start_only(calibration):
+    live(calibration, [3.0] * QUARANTINE_DAYS)
+    alarm(calibration[0], 1000.0, 0.4, 3)
+    assert calibration[0]["waiting"].tolist() == [-1.0] * 3 + [3.0] * 4
+
+
+def test_an_alarm_lifts_the_threshold_of_the_detector_that_made_it(calibration):
+    other = calibration.copy()
+    before = threshold(calibration[0], 1000.0)
+    alarm(calibration[0], 1000.0, 0.6, 1)
+    alarm(other[0], 1000.0, 0.4, 1)
+    assert threshold(calibration[0], 1000.0) > before
+    assert threshold(other[0], 1000.0) == before
+
+
+def test_one_enormous_day_counts_as_the_threshold(calibration):
+    limit = threshold(calibration[0], 1000.0)
+    live(calibration, [1e9] + [0.0] * QUARANTINE_DAYS)
+    assert calibration[0]["mean"] <= 2.0 + (limit - 2.0) / 6.0 + 1e-12
+
+
+def test_a_day_without_a_statistic_teaches_nothing(calibration):
+    live(calibration, [np.nan] * 20)
+    assert calibration[0]["days"] == 5.0
+
+
+def test_score_is_a_half_at_the_threshold_and_zero_where_missing():
+    assert score(7.0, 7.0) == 0.5
+    assert score(np.nan, 7.0) == 0.0
+    assert score(0.0, 7.0) == 0.0
+    assert 0.99 < score(1e6, 7.0) < 1.0
+
+
+def test_a_larger_budget_means_a_lower_threshold(calibration):
+    assert threshold(calibration[0], 30.0) < threshold(calibration[0], 300.0)
