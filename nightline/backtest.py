@@ -1,0 +1,84 @@
+"""nightline backtest SITE --readings PATH --out DIR"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nightline.sites import load_site
+
+if TYPE_CHECKING:
+    from models.network import Site
+    from training.backtest import Result
+    from training.history import History, Window
+
+
+@click.command()
+@click.argument("site", type=click.Path(path_type=Path))
+@click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what comes out.")
+@click.option("--no-model", is_flag=True, help="Do not load the champion model of the site.")
+def backtest(site: Path, readings: Path, labels: Path | None, out: Path, no_model: bool) -> None:
+    """Run history through the engine, without Kafka; write alerts, detections, a scorecard and a report.
+
+    Every reading is taken in order of its time, once: what is found is what would have been found live. Naive times are
+    the site's local time; what cannot be read is listed in OUT/rejects.csv.
+    """
+
+    from training.backtest import WINDOW_MINUTES  # noqa: PLC0415 - numba and pyarrow only when they are used
+    from training.backtest import backtest as run_backtest  # noqa: PLC0415
+    from training.history import read_history  # noqa: PLC0415
+    from training.scorecard import read_labels  # noqa: PLC0415
+
+    place = load_site(site)
+    leaks = None if labels is None else read_labels(labels, place)
+    bundle = None
+    if not no_model:
+        from training.registry import champion  # noqa: PLC0415
+
+        bundle = champion(site, "*")
+    out.mkdir(parents=True, exist_ok=True)
+    history = read_history(readings, place, WINDOW_MINUTES, out / "rejects.csv")
+    result = run_backtest(place, _with_progress(history), out, bundle, leaks)
+    _say(place, result, history, out)
+
+
+def _with_progress(history: History) -> Iterator[Window]:
+    """The windows, with a bar on stderr that follows event time."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        span = max(1, history.last_ms - history.first_ms)
+        task = progress.add_task("backtest", total=span)
+        for window in history:
+            yield window
+            progress.update(task, completed=min(span, window.end_ms - history.first_ms))
+
+
+def _say(site: Site, result: Result, history: History, out: Path) -> None:
+    raised = {alert.alert_id: alert for alert in result.alerts}
+    counts = Counter(alert.type for alert in raised.values())
+    kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    days = (history.last_ms - history.first_ms) / 86_400_000
+    click.echo(
+        f"{site.name}: {result.slots:,} slots of {len(site.dmas)} DMA{'s' * (len(site.dmas) != 1)} in {days:.0f} days"
+    )
+    click.echo(f"alerts: {len(raised)}{f' ({kinds})' if kinds else ''}, {len(result.alerts)} revisions")
+    of_dma = Counter(alert.scope.id for alert in raised.values() if alert.scope.type == "dma")
+    for name, count in of_dma.most_common(20):
+        click.echo(f"  {name}: {count}")
+    summary = result.scorecard["summary"]
+    if result.scorecard["labelled"]:
+        found = ", ".join(f"{summary[kind]['found']} of {summary[kind]['leaks']} {kind}" for kind in ("abrupt", "incipient"))
+        click.echo(f"known leaks found: {found}; unexplained alarms: {summary['unexplained']}")
+    if result.late:
+        click.echo(f"note: {result.late:,} readings came later than the site's lateness and were not judged")
+    if history.rejects.count:
+        click.echo(f"note: {history.rejects.count:,} rows, cells or columns were left out; see {out / 'rejects.csv'}")
+    click.echo(f"report: {out / 'report.html'}")

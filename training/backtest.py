@@ -1,0 +1,155 @@
+"""History through the engines, once, in order of time; what comes out is what live operation would have said.
+
+Files written: alerts.ndjson (one Alert a line, every revision), detections.parquet, scorecard.json, report.html, and
+rejects.csv (by the reader of the history).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.detectors import DETECTORS
+from models.engine import Engine, StepResult
+from models.features import FEATURES
+from models.network import Site
+from models.routing import split
+from models.schema import Alert
+from training.history import Window
+from training.report import write_report
+from training.scorecard import Leak, score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.bundle import Bundle
+
+WINDOW_MINUTES: Final = 1440
+"""A day at a time: the engine's answers do not depend on the size of its blocks, and larger ones are no faster."""
+ROW_GROUP: Final = 1 << 16
+
+
+@dataclass
+class Result:
+    """What a backtest found. Counts of readings are per engine: a boundary meter counts in each of its DMAs."""
+
+    alerts: list[Alert] = field(default_factory=list)
+    slots: int = 0
+    accepted: int = 0
+    late: int = 0
+    duplicates: int = 0
+    span_ms: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scorecard: dict[str, Any] = field(default_factory=dict)
+
+
+def run(site: Site, windows: Iterable[Window], bundle: Bundle | None, on_result: Callable[[str, StepResult], None]) -> None:
+    """One causal pass: every window to the engines of the DMAs it concerns; each answer to `on_result(dma, result)`."""
+    engines: dict[int, Engine] = {}
+    subscribers = site.subscribers()
+    for window in windows:
+        for row, readings in split(window.readings, subscribers):
+            dma = site.dmas[row].id
+            if row not in engines:
+                engines[row] = Engine(site, dma, bundle)
+            on_result(dma, engines[row].step(readings, "replay"))
+
+
+def backtest(
+    site: Site, windows: Iterable[Window], out: Path, bundle: Bundle | None = None, leaks: list[Leak] | None = None
+) -> Result:
+    """Run, and write everything into the folder `out`, which exists."""
+    result = Result()
+    with DetectionsFile(out / "detections.parquet") as detections:
+
+        def keep(dma: str, step: StepResult) -> None:
+            result.alerts += step.alerts
+            result.accepted += step.accepted
+            result.late += step.late
+            result.duplicates += step.duplicates
+            result.slots += len(step.detections)
+            if len(step.detections):
+                ends = step.detections["slot_end_ms"]
+                slot_ms = site.dmas[site.dma_row[dma]].slot_minutes * 60_000
+                first = result.span_ms.get(dma, (int(ends[0]) - slot_ms, 0))[0]
+                result.span_ms[dma] = (first, int(ends[-1]))
+                detections.add(dma, step.detections)
+
+        run(site, windows, bundle, keep)
+    result.alerts.sort(key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
+    write_alerts(out / "alerts.ndjson", result.alerts)
+    result.scorecard = score(result.alerts, leaks, result.span_ms)
+    text = json.dumps(result.scorecard, ensure_ascii=False, indent=2)
+    (out / "scorecard.json").write_text(text + "\n", encoding="utf-8")
+    write_report(
+        out / "report.html",
+        site,
+        result.alerts,
+        detections=out / "detections.parquet",
+        leaks=leaks,
+        scorecard=result.scorecard,
+    )
+    return result
+
+
+def write_alerts(path: Path, alerts: Iterable[Alert]) -> None:
+    """One JSON Alert a line."""
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as file:
+        for alert in alerts:
+            file.write(encoder.encode(alert) + b"\n")
+
+
+class DetectionsFile:
+    """detections.parquet: `dma`, the fields of DETECTION, and every feature and score as a column of its name."""
+
+    def __init__(self, path: Path) -> None:
+        scores = [detector.name for detector in DETECTORS]
+        self.schema = pa.schema(
+            [
+                ("dma", pa.dictionary(pa.int32(), pa.string())),
+                ("slot_end_ms", pa.int64()),
+                *((name, pa.float64()) for name in ("observed_m3h", "expected_m3h", "lower_m3h", "upper_m3h")),
+                ("coverage", pa.float32()),
+                ("learnable", pa.bool_()),
+                *((name, pa.float32()) for name in (*FEATURES, *scores)),
+            ]
+        )
+        self._writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self._waiting: dict[str, list[NDArray[np.void]]] = {}
+        self._rows = 0
+
+    def add(self, dma: str, detections: NDArray[np.void]) -> None:
+        """Take DETECTION rows of one DMA; written when enough have come together."""
+        self._waiting.setdefault(dma, []).append(detections)
+        self._rows += len(detections)
+        if self._rows >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        names = list(self._waiting)
+        rows = np.concatenate([np.concatenate(parts) for parts in self._waiting.values()])
+        counts = [sum(map(len, parts)) for parts in self._waiting.values()]
+        codes = np.repeat(np.arange(len(names), dtype=np.int32), counts)
+        columns = [pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))]
+        plain = self.schema.names[1 : len(self.schema.names) - len(FEATURES) - len(DETECTORS)]
+        columns += [pa.array(np.ascontiguousarray(rows[name])) for name in plain]
+        for field_name, width in (("features", len(FEATURES)), ("scores", len(DETECTORS))):
+            columns += [pa.array(np.ascontiguousarray(rows[field_name][:, at])) for at in range(width)]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+        self._waiting, self._rows = {}, 0
+
+    def __enter__(self) -> DetectionsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rows:
+            self._flush()
+        self._writer.close()

@@ -1,0 +1,1 @@
+"""Site folders and readings from data sets of other shapes."""

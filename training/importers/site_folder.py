@@ -1,0 +1,201 @@
+"""Writes a site folder: commented site.toml and network.toml, readings in the engine's units, labels."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from models.config import ConfigError
+from models.network import SLOT_MINUTES, Dma, Meter, parse_site
+from training.history_tables import CsvTable, ParquetTable, Rejects
+from training.history_time import NO_TIME, LocalClock, parse_times
+
+DIGITS: Final = 6
+"""Decimals kept of a converted value: a millilitre an hour, a thousandth of a pascal."""
+GZIP_LEVEL: Final = 4  # L-Town's year: 2.2 s and 39 MB; level 9 takes 24 s for 35 MB (2026-11-23)
+LABEL_COLUMNS: Final = ("dma", "kind", "startedAt", "endedAt", "id", "max_m3h")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a source file and the meter it becomes. `factor` leads to the engine's unit."""
+
+    source: str
+    meter: Meter
+    factor: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A leak that is known; times as written in the source, local to the site."""
+
+    dma: str
+    kind: str
+    started_at: str
+    ended_at: str
+    id: str
+    max_m3h: float | None
+
+
+def valid_id(text: str, fallback: str) -> str:
+    """`text` with everything an id must not hold turned into a hyphen; `fallback` where nothing is left."""
+    return re.sub(r"[^A-Za-z0-9._:+-]+", "-", text).strip("-")[:64] or fallback
+
+
+def slot_for(interval_minutes: float) -> int:
+    """The shortest slot that holds a whole number of intervals, else the shortest that is no shorter than one.
+
+    Raises ConfigError for readings further apart than the longest slot.
+    """
+    whole = [slot for slot in SLOT_MINUTES if interval_minutes <= slot and slot % max(interval_minutes, 1 / 60) == 0]
+    longer = [slot for slot in SLOT_MINUTES if slot >= interval_minutes]
+    if not longer:
+        raise ConfigError([f"readings are {interval_minutes:g} minutes apart; possible: at most {SLOT_MINUTES[-1]} minutes"])
+    return (whole or longer)[0]
+
+
+def interval_minutes(table: CsvTable | ParquetTable, time: str, pattern: str | None = None) -> float:
+    """Median step of the first rows' times.
+
+    Raises ConfigError where fewer than two can be read.
+    """
+    for batch, _ in table.batches({time: pa.string()}):
+        times = parse_times(batch.column(0), LocalClock("UTC"), pattern=pattern)
+        steps = np.diff(times[times != NO_TIME])
+        if (steps > 0).any():
+            return float(np.median(steps[steps > 0])) / 60_000
+    raise ConfigError([f"{table.path}: column {time!r}: fewer than two readable times; possible: ISO 8601, or a format"])
+
+
+def prepare(folder: Path, *, force: bool) -> None:
+    """Make the folder. Raises ConfigError where it already is a site, unless `force`."""
+    if (folder / "site.toml").exists() and not force:
+        raise ConfigError([f"{folder}: already holds a site; possible: another folder, or --force to write it anew"])
+    readings = folder / "readings"
+    readings.mkdir(parents=True, exist_ok=True)
+    for old in readings.iterdir():  # a forced import must not leave another one's readings beside its own
+        if old.is_file():
+            old.unlink()
+
+
+def write_readings(
+    table: CsvTable | ParquetTable,
+    time: str,
+    columns: Sequence[Column],
+    *,
+    out: Path,
+    rejects: Rejects,
+    pattern: str | None = None,
+) -> int:
+    """Convert to the engine's units into a gzip'd wide CSV. Returns the number of rows.
+
+    Times are written as they were read (so a repeated local hour stays one), with `pattern` as ISO 8601.
+    """
+    types = {time: pa.string(), **{column.source: pa.float64() for column in columns}}
+    names = ["timestamp", *(column.meter.id for column in columns)]
+    schema = pa.schema([("timestamp", pa.string()), *((name, pa.float64()) for name in names[1:])])
+    rows = 0
+    with gzip.open(out, "wb", compresslevel=GZIP_LEVEL) as file:
+        file.write((",".join(names) + "\n").encode())
+        options = pacsv.WriteOptions(include_header=False, quoting_style="none")
+        with pacsv.CSVWriter(file, schema, write_options=options) as writer:
+            for batch, lines in table.batches(types, rejects):
+                times = batch.column(0).cast(pa.string())
+                if pattern is not None:
+                    times = _iso(times, pattern)
+                    for row in pc.indices_nonzero(pc.is_null(times)).to_pylist():
+                        rejects.add(table.path.name, lines[row], f"timestamp {batch.column(0)[row]} is not {pattern!r}")
+                values = [
+                    pc.round(pc.multiply(batch.column(at + 1), column.factor), DIGITS) for at, column in enumerate(columns)
+                ]
+                writer.write_batch(pa.RecordBatch.from_arrays([times, *values], schema=schema).filter(pc.is_valid(times)))
+                rows += batch.num_rows
+    return rows
+
+
+def _iso(times: pa.Array, pattern: str) -> pa.Array:
+    parsed = pc.strptime(times, format=pattern, unit="s", error_is_null=True)
+    return pc.strftime(parsed, format="%Y-%m-%d %H:%M:%S")
+
+
+def _table(key: str, values: dict[str, object], comment: str = "") -> str:
+    def literal(value: object) -> str:
+        text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f"{value:g}" if isinstance(value, int | float) else f'"{text}"'
+
+    head = f"# {' '.join(comment.split())}\n" if comment else ""
+    body = "".join(f"{name} = {literal(value)}\n" for name, value in values.items() if value not in (None, ""))
+    return f"{head}[[{key}]]\n{body}"
+
+
+def _meter_table(column: Column) -> str:
+    meter = column.meter
+    values: dict[str, object] = {"id": meter.id, "kind": meter.kind, "from": meter.from_dma, "to": meter.to_dma}
+    values |= {"dma": meter.dma, "tankAreaM2": round(meter.area_m2, 4) or None}
+    return _table("meter", values, column.note)
+
+
+def write_site(folder: Path, name: str, zone: tuple[str, str], dmas: Iterable[Dma], columns: Iterable[Column]) -> None:
+    """site.toml and network.toml; `zone` is the time zone and a sentence about it.
+
+    Raises ConfigError, before writing, for a site that would not pass its own check.
+    """
+    site = f"""\
+# A site: how its time runs and how it is watched. `nightline check-config` names every fault in this folder.
+name = "{name}"
+
+# {" ".join(zone[1].split())}
+timezone = "{zone[0]}"
+
+[night]
+# Local time. The minimum night flow is looked for in here.
+start = "02:00"
+end = "04:00"
+
+[stream]
+# How late a reading may come and still be counted. A day, because history has no latency to lose, and a replay may then
+# work in windows of half a day. For live data choose the longest delay that is usual: an alert waits that long for a
+# meter that has gone silent.
+latenessMinutes = 1440
+
+[alerts]
+# budgetPerWeek = 0.5   # unexplained alerts the whole site may raise in a week; default: 0.1 a DMA and month
+# costPerM3 = 0.8       # what a lost cubic metre costs, to price a leak
+"""
+    dma_tables = [
+        _table("dma", {"id": d.id, "name": d.name if d.name != d.id else None, "slotMinutes": d.slot_minutes}) for d in dmas
+    ]
+    network = (
+        "# DMAs, and meters as edges between them. A flow meter without `from` is an inlet, without `to` an outlet,\n"
+        "# with both a boundary meter. Pressure loggers, tank levels and customer meters name their `dma`.\n"
+        "# Readings: flow in m3/h, pressure in kPa, level in m.\n\n"
+        + "\n".join(dma_tables)
+        + "\n"
+        + "\n".join(_meter_table(column) for column in columns)
+    )
+    parse_site(site, network)
+    (folder / "site.toml").write_text(site, encoding="utf-8")
+    (folder / "network.toml").write_text(network, encoding="utf-8")
+
+
+def write_labels(path: Path, labels: Iterable[Label]) -> int:
+    """labels.csv, in order of the start. Returns how many."""
+    rows = sorted(labels, key=lambda label: (label.started_at, label.id))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(LABEL_COLUMNS)
+        for label in rows:
+            flow = "" if label.max_m3h is None else f"{label.max_m3h:.3f}"
+            writer.writerow((label.dma, label.kind, label.started_at, label.ended_at, label.id, flow))
+    return len(rows)
