@@ -35,20 +35,52 @@ def _sum4(values, n):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _squares4(values, n, centre):  # type: ignore[no-untyped-def]
-    """Sum of (values[:n] - centre) ** 2, in four chains."""
-    a = b = c = d = 0.0
-    k = 0
-    while k + 4 <= n:
-        a += (values[k] - centre) * (values[k] - centre)
-        b += (values[k + 1] - centre) * (values[k + 1] - centre)
-        c += (values[k + 2] - centre) * (values[k + 2] - centre)
-        d += (values[k + 3] - centre) * (values[k + 3] - centre)
-        k += 4
-    while k < n:
-        a += (values[k] - centre) * (values[k] - centre)
-        k += 1
-    return (a + b) + (c + d)
+def _present(value):  # type: ignore[no-untyped-def]
+    """0 for a missing value: what it adds to a sum."""
+    return value if value == value else 0.0  # noqa: PLR0124 - np.isnan is not vectorized here
+
+
+@njit
+def _present_sum(values, scratch):  # type: ignore[no-untyped-def]
+    """Sum of the valid values, in an order that does not depend on the processor. scratch: at least a quarter as long.
+
+    Quarters are added to each other first, one vector instruction at a time, then four chains: 22 ns for 96 values,
+    against 27 ns in four chains and 49 ns in halves of halves (2026-11-23).
+    """
+    q = values.size // 4
+    for j in range(q):
+        scratch[j] = (_present(values[j]) + _present(values[q + j])) + (
+            _present(values[2 * q + j]) + _present(values[3 * q + j])
+        )
+    total = _sum4(scratch, q)
+    for j in range(4 * q, values.size):
+        total += _present(values[j])
+    return total
+
+
+@njit
+def _present_squares(values, centre, scratch):  # type: ignore[no-untyped-def]
+    """Sum of the squared distances of the valid values from `centre`, like `_present_sum`."""
+    q = values.size // 4
+    for j in range(q):
+        a = _present(values[j] - centre)
+        b = _present(values[q + j] - centre)
+        c = _present(values[2 * q + j] - centre)
+        d = _present(values[3 * q + j] - centre)
+        scratch[j] = (a * a + b * b) + (c * c + d * d)
+    total = _sum4(scratch, q)
+    for j in range(4 * q, values.size):
+        total += _present(values[j] - centre) ** 2
+    return total
+
+
+@njit
+def _count(values):  # type: ignore[no-untyped-def]
+    """How many of them are not NaN."""
+    n = 0
+    for value in values:
+        n += not np.isnan(value)
+    return n
 
 
 @njit
@@ -134,8 +166,8 @@ def _remove(ordered, n, value):  # type: ignore[no-untyped-def]
 @njit
 def window_mean(values):  # type: ignore[no-untyped-def]
     """Mean of `values` (n,), in their unit. NaN skipped. Oracle: np.nanmean."""
-    kept, n = _valid(values)
-    return _sum4(kept, n) / n if n else np.nan
+    n = _count(values)
+    return _present_sum(values, np.empty(values.size // 4)) / n if n else np.nan
 
 
 @njit
@@ -144,10 +176,11 @@ def window_std(values):  # type: ignore[no-untyped-def]
 
     Two passes: at an offset of 1e9 a running sum of squares has lost every digit of a spread of 1.
     """
-    kept, n = _valid(values)
+    n = _count(values)
     if n == 0:
         return np.nan
-    return np.sqrt(_squares4(kept, n, _sum4(kept, n) / n) / n)
+    scratch = np.empty(values.size // 4)
+    return np.sqrt(_present_squares(values, _present_sum(values, scratch) / n, scratch) / n)
 
 
 @njit
@@ -229,10 +262,19 @@ def cusum(previous, z, drift):  # type: ignore[no-untyped-def]
 
 @njit
 def rolling_mean(values, window):  # type: ignore[no-untyped-def]
-    """`window_mean` of the last `window` of `values` (n,) at each of them: (n,). Oracle: pandas rolling, min_periods 1."""
+    """`window_mean` of the last `window` of `values` (n,) at each of them: (n,). Oracle: pandas rolling, min_periods 1.
+
+    Each window is summed anew: a value that has left leaves no rounding error behind.
+    """
     out = np.empty(values.size)
+    scratch = np.empty(window // 4 + 1)
+    n = 0
     for i in range(values.size):
-        out[i] = window_mean(values[max(0, i + 1 - window) : i + 1])
+        n += not np.isnan(values[i])
+        if i >= window:
+            n -= not np.isnan(values[i - window])
+        recent = values[max(0, i + 1 - window) : i + 1]
+        out[i] = _present_sum(recent, scratch) / n if n else np.nan
     return out
 
 
@@ -240,8 +282,18 @@ def rolling_mean(values, window):  # type: ignore[no-untyped-def]
 def rolling_std(values, window):  # type: ignore[no-untyped-def]
     """`window_std` of the last `window` of `values` (n,) at each of them: (n,). Oracle: naive; pandas drifts at 1e9."""
     out = np.empty(values.size)
+    scratch = np.empty(window // 4 + 1)
+    n = 0
     for i in range(values.size):
-        out[i] = window_std(values[max(0, i + 1 - window) : i + 1])
+        n += not np.isnan(values[i])
+        if i >= window:
+            n -= not np.isnan(values[i - window])
+        if n == 0:
+            out[i] = np.nan
+            continue
+        recent = values[max(0, i + 1 - window) : i + 1]
+        mean = _present_sum(recent, scratch) / n
+        out[i] = np.sqrt(_present_squares(recent, mean, scratch) / n)
     return out
 
 

@@ -45,7 +45,7 @@ def new_prefix(kafka: str) -> Callable[..., str]:
 
     def make(partitions: int = 4) -> str:
         prefix = f"test-{uuid.uuid4().hex[:10]}"
-        topics.apply(kafka, prefix, partitions, say=lambda line: None)
+        topics.apply(kafka, prefix, partitions, say=lambda _: None)
         return prefix
 
     return make

@@ -1,0 +1,48 @@
+"""nightline topics apply | list"""
+
+from __future__ import annotations
+
+import click
+
+BOOTSTRAP = click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Kafka broker, host:port.")
+PREFIX = click.option("--prefix", default="nightline", show_default=True, help="First part of every topic's name.")
+
+
+@click.group("topics")
+def topics() -> None:
+    """Create or list the topics."""
+
+
+@topics.command("apply")
+@BOOTSTRAP
+@PREFIX
+@click.option("--partitions", default=12, show_default=True, type=click.IntRange(min=1))
+@click.option("--replication", default=1, show_default=True, type=click.IntRange(min=1))
+def apply(bootstrap: str, prefix: str, partitions: int, replication: int) -> None:
+    """Create missing topics, set their policies, and name what differs and cannot be changed (then exit code 1)."""
+    from streams import topics as kafka  # noqa: PLC0415 - `--help` needs no Kafka client
+
+    try:
+        differences = kafka.apply(bootstrap, prefix, partitions, replication, say=click.echo)
+    except kafka.KafkaUnavailableError as error:
+        raise click.ClickException(str(error)) from None
+    if differences:
+        raise click.exceptions.Exit(1)
+
+
+@topics.command("list")
+@BOOTSTRAP
+@PREFIX
+def list_(bootstrap: str, prefix: str) -> None:
+    """One line for each of the nine topics."""
+    from streams import topics as kafka  # noqa: PLC0415
+
+    try:
+        rows = kafka.list_topics(bootstrap, prefix)
+    except kafka.KafkaUnavailableError as error:
+        raise click.ClickException(str(error)) from None
+    for topic, found in rows:
+        name = kafka.topic_name(prefix, topic.dataset)
+        policy = "compact" if topic.days is None else f"delete, {topic.days} d"
+        state = "missing" if found is None else f"{found.partitions} partitions, replication {found.replication}"
+        click.echo(f"{name:<36} key {topic.key:<12} {policy:<14} {state}")

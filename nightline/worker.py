@@ -1,0 +1,48 @@
+"""nightline worker SITE"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nightline.sites import load_site
+from nightline.topics import BOOTSTRAP, PREFIX
+
+
+@click.command("worker")
+@click.argument("site", type=click.Path(path_type=Path))
+@BOOTSTRAP
+@PREFIX
+@click.option("--embedded", is_flag=True, help="Start a broker inside this process; its data ends with it.")
+def worker(site: Path, bootstrap: str, prefix: str, embedded: bool) -> None:
+    """Consume readings, publish alerts."""
+    found = load_site(site)
+    from streams import topics  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
+    from streams.worker import run_worker, set_up_logging  # noqa: PLC0415
+    from training.registry import champion  # noqa: PLC0415
+
+    bundle = champion(site, "*")
+    set_up_logging()
+    with contextlib.ExitStack() as stack:
+        try:
+            if embedded:
+                from streams.brokers.embedded import EmbeddedBroker  # noqa: PLC0415
+
+                bootstrap = stack.enter_context(EmbeddedBroker())
+                click.echo(f"embedded broker at {bootstrap}", err=True)
+            else:
+                missing = topics.missing_topics(bootstrap, prefix)
+                if missing:
+                    raise click.ClickException(
+                        f"Kafka at {bootstrap} has no topic {', '.join(missing)}; create them with: "
+                        f"nightline topics apply --bootstrap {bootstrap} --prefix {prefix}"
+                    )
+            code: Any = run_worker(found, bundle, bootstrap, prefix)
+        except topics.KafkaUnavailableError as error:
+            raise click.ClickException(str(error)) from None
+    if code:
+        sys.exit(code)

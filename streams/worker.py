@@ -1,0 +1,206 @@
+"""One worker: a Faust app with the block transport and the agents `route` and `watch`.
+
+Start as many as there are partitions, at most; Kafka shares the partitions out among them. A worker stops in three
+ways: on SIGTERM or SIGINT after leaving the group (exit code 0), on a fault of ours or of the broker with one line and
+the traceback (exit code 1), or killed, which loses nothing: what was not acknowledged is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faust
+import numpy as np
+from faust.types import TP
+from mode.supervisors import CrashingSupervisor
+
+from models.engine import Engine
+from models.network import Site
+from models.schema import KINDS, READING
+from streams.agents import Router, Watcher, announce
+from streams.outbox import Message, publish
+from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
+from streams.transport import Block, Continuity, Transport, block_topic
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+
+log = logging.getLogger("nightline")
+
+BLOCKS_QUEUED = 4
+"""Blocks that wait for an agent. Each may hold a whole fetch, so this bounds the memory of a worker that is behind."""
+FETCH_BYTES = 4 * MIB
+STOP_SECONDS = 20.0
+
+
+class Worker:
+    """The app and its agents. Built inside the running event loop."""
+
+    def __init__(self, site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, data: Path) -> None:
+        self.prefix = prefix
+        self.fault: Exception | None = None
+        self.stop = asyncio.Event()
+        self.router, self.watcher = Router(site), Watcher(site, bundle)
+        self.app = app = faust.App(
+            worker_group(prefix),
+            broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+            datadir=str(data),
+            store="memory://",
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            broker_session_timeout=10.0,
+            broker_heartbeat_interval=2.0,
+            broker_commit_interval=0.1,
+            stream_buffer_maxsize=BLOCKS_QUEUED,
+            stream_wait_empty=True,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=FETCH_BYTES,
+            producer_max_request_size=REQUEST_LIMIT,
+            web_tables_enabled=False,
+            web_router_enabled=False,
+        )
+        self.readings_topic = topic_name(prefix, READINGS)
+        app.transport = Transport(app.conf.broker_consumer, app, rebuilt_topics=[self.readings_topic])
+        self._agent("route", topic_name(prefix, RAW), self._route)
+        self._agent("watch", self.readings_topic, self._watch)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        self.app.on_partitions_assigned.connect(self._on_assigned)
+
+    def _agent(self, name: str, topic: str, handle: Any) -> None:
+        async def agent(stream: Any) -> None:
+            continuity = Continuity()
+            try:
+                async for event in stream.noack().events():
+                    await handle(event.value, continuity.check(event.value))
+                    event.ack()
+            except asyncio.CancelledError:
+                if not self.app.should_stop:
+                    raise  # only a stop may end an agent; anything else must be seen
+            except Exception as error:
+                log.critical("agent %s: %s: %s", name, type(error).__name__, error, exc_info=True)
+                self.fault = self.fault or error
+                self.app.consumer.unacked.discard(event.message)  # the stop would wait for its ack
+                self.stop.set()
+
+        self.app.agent(block_topic(self.app, topic), name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(agent)
+
+    async def _route(self, block: Block, _: bool) -> None:
+        messages = self.router.route(block)
+        await publish(self.app, self.prefix, messages)
+        self._warn_of_dead_letters(block, messages)
+
+    async def _watch(self, block: Block, after_seek: bool) -> None:
+        if after_seek:
+            self.watcher.start_over(block.partition)
+        unpublished = block.end > self.app.consumer.committed(block.tp)
+        messages, alerts = self.watcher.watch(block, publish=unpublished)
+        await publish(self.app, self.prefix, messages)
+        announce(alerts, log.info)
+        self._warn_of_dead_letters(block, messages)
+
+    def _warn_of_dead_letters(self, block: Block, messages: list[Message]) -> None:
+        reasons = [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
+        if reasons:
+            log.warning(
+                "%s partition %d: %d of %d messages to %s; the first: %s",
+                block.topic, block.partition, len(reasons), len(block.records),
+                topic_name(self.prefix, DEAD_LETTERS), reasons[0],
+            )  # fmt: skip
+
+    async def _on_revoked(self, _: Any, revoked: Iterable[TP], **__: Any) -> None:
+        self.watcher.drop(tp.partition for tp in revoked if tp.topic == self.readings_topic)
+
+    async def _on_assigned(self, _: Any, assigned: Iterable[TP], **__: Any) -> None:
+        by_topic: dict[str, list[int]] = {}
+        for tp in assigned:
+            by_topic.setdefault(tp.topic, []).append(tp.partition)
+        owned = "; ".join(f"{topic} {','.join(map(str, sorted(parts)))}" for topic, parts in sorted(by_topic.items()))
+        log.info("partitions: %s", owned or "none")
+
+
+def warm_up(site: Site, bundle: Bundle | None) -> float:
+    """Compile the kernels before joining the group: later it would look like a dead worker. Returns seconds.
+
+    A throw-away engine of each DMA closes a few slots.
+    """
+    begin = time.perf_counter()
+    for dma in site.dmas:
+        rows = site.channels(dma.id)
+        steps = dma.slot_minutes * 60_000 * np.arange(1, 4)
+        readings = np.zeros(len(rows) * len(steps), READING)
+        readings["time_ms"] = np.repeat(1_700_000_000_000 + steps, len(rows))
+        readings["meter"] = np.tile(rows, len(steps))
+        readings["kind"] = np.tile([KINDS.index(site.meters[row].kind) for row in rows], len(steps))
+        Engine(site, dma.id, bundle).step(readings, "live")
+    return time.perf_counter() - begin
+
+
+def set_up_logging(level: int = logging.INFO) -> None:
+    """Ours from `level`, everybody else's warnings; one line each on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("nightline").setLevel(level)
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a commit slower than its timer is nobody's trouble
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A group that has its first member, or one more, is none."""
+    said = record.getMessage()
+    return "because it is rebalancing" not in said and "GroupCoordinatorNotAvailable" not in said
+
+
+async def _serve(worker: Worker) -> int:
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, worker.stop.set)
+    app = worker.app
+    await app.start()
+    while not (worker.stop.is_set() or app.should_stop):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.stop.wait(), 0.1)
+    crashed = app.crashed or worker.fault is not None
+    try:
+        await asyncio.wait_for(app.stop(), STOP_SECONDS)
+    except TimeoutError:
+        log.warning("left without a proper good-bye: something did not stop within %.0f s", STOP_SECONDS)
+    if crashed:
+        reason = worker.fault or app.crash_reason
+        log.error("worker stopped: %s: %s", type(reason).__name__, reason)
+        return 1
+    log.info("worker stopped")
+    return 0
+
+
+def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str) -> int:
+    """Consume until told to stop. Returns the exit code."""
+    version = "none" if bundle is None else getattr(bundle, "version", "unnamed")
+    seconds = warm_up(site, bundle)
+    log.info(
+        "nightline worker: site %s, %d DMAs, %d meters, broker %s, topics %s.*, model %s, kernels ready in %.1f s",
+        site.name, len(site.dmas), len(site.meters), bootstrap, prefix, version, seconds,
+    )  # fmt: skip
+
+    async def main(data: Path) -> int:
+        return await _serve(Worker(site, bundle, bootstrap, prefix, data))
+
+    with tempfile.TemporaryDirectory(prefix="nightline-worker-", ignore_cleanup_errors=True) as folder:
+        code = asyncio.run(main(Path(folder)))
+        if code:
+            shutil.rmtree(folder, ignore_errors=True)
+            logging.shutdown()
+            os._exit(code)  # a crashed consumer's thread may never end
+    return code

@@ -1,0 +1,108 @@
+"""Bad messages, one of each kind among good ones: each in the dead-letter topic, the next one processed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from models.packing import unpack_block
+from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, topic_name
+from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
+
+pytestmark = pytest.mark.kafka
+
+NOW_MS = int(time.time()) * 1000
+GOOD = {"meterId": "in-A", "kind": "flow", "value": 1.5, "unit": "m3/h", "observedAt": NOW_MS}
+
+
+def changed(**fields: object) -> bytes:
+    return json.dumps(GOOD | fields).encode()
+
+
+BAD: dict[str, tuple[bytes | None, str]] = {
+    "malformed JSON": (b'{"meterId": "in-A", ', "JSON"),
+    "not UTF-8": (b"\xff\xfe\x00\x01", ""),
+    "unknown meter": (changed(meterId="in-Z"), "in-Z"),
+    "NaN": (b'{"meterId":"in-A","kind":"flow","value":NaN,"unit":"m3/h","observedAt":1800000000000}', ""),
+    "naive time": (changed(observedAt="2026-11-23T02:15:00"), "2026-11-23T02:15:00"),
+    "unknown unit": (changed(unit="furlong"), "furlong"),
+    "10 MB": (b"[" + b" " * (10 << 20) + b"]", "oversized: found 10485762 bytes"),
+    "null value": (None, "null"),
+    "a clock a year ahead": (changed(observedAt=NOW_MS + 365 * 86_400_000), "more than 1 h ahead"),
+}
+
+
+def test_each_bad_message_is_a_dead_letter_with_its_origin_and_the_next_one_is_processed(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path
+) -> None:
+    prefix = new_prefix(partitions=2)
+    raw = topic_name(prefix, RAW)
+    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", max_request_size=REQUEST_LIMIT)
+    sent = {}
+    for number, (name, (value, _)) in enumerate(BAD.items()):
+        sent[name] = producer.send(raw, value=value, key=name.encode()).get(30)
+        # one good reading right behind each bad one, in its partition
+        good = changed(value=float(number), observedAt=NOW_MS + number)
+        producer.send(raw, value=good, key=b"in-A", partition=sent[name].partition).get(30)
+    producer.close()
+
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+
+        def dead_letters() -> list[object] | None:
+            found = read_topic(kafka, topic_name(prefix, DEAD_LETTERS))
+            return found if len(found) >= len(BAD) else None
+
+        dead = eventually(dead_letters)
+        # readings are confirmed with the dead letters of their block, or a block later
+        eventually(lambda: values_routed(kafka, prefix) == set(map(float, range(len(BAD)))))
+        assert worker.stop() == 0
+        assert "Traceback" not in worker.said
+
+    assert len(dead) == len(BAD)
+    by_origin = {}
+    for letter in dead:
+        headers = {name: value.decode() for name, value in letter.headers}
+        assert headers["topic"] == raw
+        by_origin[int(headers["partition"]), int(headers["offset"])] = letter, headers["reason"]
+    assert len(by_origin) == len(dead)
+    for name, (value, said) in BAD.items():
+        letter, reason = by_origin[sent[name].partition, sent[name].offset]
+        assert (letter.key, letter.value) == (name.encode(), value), name
+        assert reason, name
+        assert said in reason, name
+
+
+def values_routed(kafka: str, prefix: str) -> set[float]:
+    """Values of in-A in `readings.v1`."""
+    site = town()
+    packed = [unpack_block(site, record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
+    row = site.meter_row["in-A"]
+    return {value for part in packed for value in part.readings["value"][part.readings["meter"] == row].tolist()}
+
+
+def test_a_torn_block_of_readings_is_a_dead_letter(kafka: str, new_prefix: Callable[..., str], tmp_path: Path) -> None:
+    prefix = new_prefix(partitions=1)
+    producer = KafkaProducer(bootstrap_servers=kafka, acks="all")
+    for value in (b"NLRB torn", b"", None):
+        producer.send(topic_name(prefix, READINGS), value=value, key=b"A").get(30)
+    producer.close()
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+        dead = eventually(lambda: read_topic(kafka, topic_name(prefix, DEAD_LETTERS)))
+        assert worker.stop() == 0
+    assert [letter.value for letter in dead] == [b"NLRB torn", b"", None]
+    assert all(
+        "torn" in reason or "null" in reason for letter in dead for reason in [dict(letter.headers)["reason"].decode()]
+    )
+
+
+def test_a_worker_without_its_topics_says_how_to_create_them(kafka: str, tmp_path: Path) -> None:
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, "nowhere", tmp_path / "log") as worker:
+        assert worker.process.wait(timeout=60) == 2
+        assert "nightline topics apply --bootstrap" in worker.said
