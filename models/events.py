@@ -3,7 +3,7 @@
     (no event) --burst >= 0.5, or isolation >= 0.5 with burst >= 0.35--> burst | boundary_valve
                --night flow >= 0.5--------------------------------------> night_flow_leak, or growth of a young event
     open       --excess off by a quarter----------------> updated
-               --excess gone for 12 h-------------------> cleared
+               --excess gone for 12 h, or two nights----> cleared
                --older than acceptAfterDays-------------> closed: the new normal by the site's own rule
 
 While an event is open its excess is taken off the flow before anything is judged or learned, so the baseline never
@@ -39,6 +39,7 @@ GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after t
 RECENT_HOURS: Final = 3.0
 GONE: Final = 0.4  # of the excess: below this it counts as gone
 CLEAR_MS: Final = 12 * HOUR_MS
+CLEAR_NIGHTS: Final = 2
 LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
@@ -108,6 +109,7 @@ def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_
         event["recent_m3h"] = excess_m3h
         event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
         event["slots"] = 0
+        event["nights_gone"] = 0
         event["score"] = 0.0
         event["scores"][:] = 0.0
         event["pressure_z"] = np.nan
@@ -131,6 +133,14 @@ def tell_calibrations(b: Buffers, p: Params, event: Record, scores: NDArray[np.f
     days = (event["detected_ms"] - event["started_ms"]) // DAY_MS + 1
     for d in range(b.calibrations.shape[0]):
         calibration.alarm(b.calibrations[d], p.return_days, scores[d], days)
+
+
+@njit(cache=False)
+def grow(b: Buffers, event: Record, more_m3h: float, scores: NDArray[np.float32]) -> None:
+    """More excess of the same cause; the next revision reports it."""
+    event["excess_m3h"] += more_m3h
+    event["recent_m3h"] += more_m3h
+    note_scores(event, scores, b.row[0]["pressure_z"])
 
 
 @njit(cache=False)
@@ -194,6 +204,14 @@ def raise_burst(
             burst.reset(row, b.burst_sums)
             return count
     excess = row["burst_sum_m3h"] / row["burst_slots"]
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        young = slot_end_ms - event["detected_ms"] < GROWING_MS
+        if event["type"] == NIGHT_FLOW_LEAK and young and event["excess_m3h"] >= excess:
+            # a leak that grows faster than the nights can follow; a step larger than the leak is another event
+            grow(b, event, excess, scores)
+            burst.reset(row, b.burst_sums)
+            return count
     neighbour = losing_neighbour(b, p, excess)
     kind = BURST_EVENT if neighbour < 0 else BOUNDARY_VALVE
     i = open_event(b, kind, row["burst_start_ms"], slot_end_ms, excess)
@@ -204,11 +222,27 @@ def raise_burst(
     event["slots"] = row["burst_slots"]
     note_scores(event, scores, row["pressure_z"])
     own = b.series[0]
-    note_band(event, own["value"], own["expected"] + max(own["drift"], 0.0), own["spread"], coverage)
+    note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
     burst.reset(row, b.burst_sums)
     return emit(event, RAISED, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
+    """Whether a night-flow leak was there last night; `rest_m3h` is what the night had beside all known events.
+
+    By day a small leak is lost in the noise of demand, so its end, too, is for the nights to tell.
+    """
+    if rest_m3h + event["excess_m3h"] >= GONE * event["reported_m3h"]:
+        event["nights_gone"] = 0
+        event["below_ms"] = NEVER
+        event["recent_m3h"] = rest_m3h + event["excess_m3h"]
+    else:
+        event["nights_gone"] += 1
+        if event["below_ms"] == NEVER:
+            event["below_ms"] = night_start_ms
 
 
 @njit(cache=False)
@@ -220,14 +254,15 @@ def judge_night(
     excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
     if np.isnan(excess):
         return count
+    for i in range(b.events.shape[0]):
+        if b.events[i]["type"] == NIGHT_FLOW_LEAK:
+            count_night(b.events[i], excess, row["night_start_ms"])
     if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
         return count
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] not in (FREE, METER_FAULT) and slot_end_ms - event["detected_ms"] < GROWING_MS:
-            event["excess_m3h"] += excess
-            event["recent_m3h"] += excess
-            note_scores(event, scores, row["pressure_z"])
+            grow(b, event, excess, scores)
             night_flow.consume(b.nights)
             return count
     i = open_event(b, NIGHT_FLOW_LEAK, row["night_shift_ms"], slot_end_ms, excess)
@@ -269,7 +304,7 @@ def fading_event(events: Records, drop_m3h: float) -> int:
 def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Records, count: int) -> int:
     """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
     own = b.series[0]
-    rest = own["residual"] - max(own["drift"], 0.0)  # what is left beside all known events
+    rest = own["z"] * own["spread"]  # what is left beside all known events
     drop = 0.0
     for i in range(b.events.shape[0]):
         event = b.events[i]
@@ -292,7 +327,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
                 event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
         changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
         if changed and slot_end_ms - event["updated_ms"] >= REVISE_MS:
-            note_band(event, own["value"], own["expected"] + max(own["drift"], 0.0), own["spread"], coverage)
+            note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count
@@ -307,7 +342,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
         if event["type"] in (FREE, METER_FAULT):
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
-        if i != fading or share >= GONE:
+        if event["nights_gone"] == 0 and (i != fading or share >= GONE):
             event["below_ms"] = NEVER
         elif event["below_ms"] == NEVER:
             event["below_ms"] = slot_end_ms
@@ -315,7 +350,10 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
             event["less_ms"] = NEVER
         elif event["less_ms"] == NEVER:
             event["less_ms"] = slot_end_ms
-        if event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS:
+        is_over = event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS
+        if event["type"] == NIGHT_FLOW_LEAK:
+            is_over = event["nights_gone"] >= CLEAR_NIGHTS or (is_over and share < GONE and event["nights_gone"] > 0)
+        if is_over:
             event["ended_ms"] = event["below_ms"]
             count = emit(event, CLEARED, slot_end_ms, out, count)
             event["type"] = FREE

@@ -193,7 +193,7 @@ def close_slots(
         night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)
 
         own = b.series[0]
-        expected = own["expected"] + max(own["drift"], 0.0)
+        expected = own["foreseen"]
         out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = end_ms, own["value"], expected
         out["lower_m3h"] = expected - BAND_SPREADS * own["spread"]
         out["upper_m3h"] = expected + BAND_SPREADS * own["spread"]

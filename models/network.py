@@ -9,6 +9,7 @@ Pressure loggers, tank levels and customer meters name their DMA instead.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import tomllib
@@ -295,6 +296,7 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
     )
 
 
+@functools.cache
 def utc_offsets_s(
     timezone: str, first_year: int = 1990, last_year: int = 2060
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

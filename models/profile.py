@@ -5,7 +5,8 @@ by every new week with a gain of 1/n down to 1/6 (six weeks of memory); what is 
 the expectation (a Huber estimate), so an outlier moves it as little as a plausible value would. A slot is ready after
 two weeks. Spread is the exponentially weighted mean absolute residual of the hour of the day, workday and weekend apart.
 
-`drift` follows what the last hours had in common: weather and holidays move a whole day, a burst steps within a slot.
+`drift` follows what the last hours had in common: weather and holidays move a whole day, a burst steps within a slot. (A
+drift in spreads, which shrinks at night, was tried and lost: abrupt leaks of L-Town took twice as long.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SERIES = np.dtype(
         ("expected", "<f8"),  # this slot: level of the slot of the week, NaN while warming up
         ("spread", "<f8"),  # this slot: one standard deviation of what is left after drift
         ("residual", "<f8"),  # this slot: value - expected - known events
+        ("foreseen", "<f8"),  # this slot: expected + upward drift, NaN while warming up
         ("drift", "<f8"),  # exponentially weighted residual of the last hours
         ("z", "<f8"),  # this slot: (residual - upward drift) / spread
         ("mean_level", "<f8"),  # exponentially weighted mean of value over about a week
@@ -53,20 +55,21 @@ def expect(
 
     `levels`, `weeks` (slots of the week,), `spreads` (48,); `known`: excess of events already raised, same unit.
     """
-    if weeks[slot] < READY_WEEKS or not spreads[spread_bin] > 0.0:
+    spread = max(float(spreads[spread_bin]), SPREAD_FLOOR * abs(series["mean_level"]))
+    if weeks[slot] < READY_WEEKS or not spread > 0.0:
         series["expected"] = np.nan
+        series["foreseen"] = np.nan
         series["spread"] = np.nan
         series["residual"] = np.nan
         series["z"] = np.nan
         return
-    series["expected"] = levels[slot]
-    series["spread"] = max(float(spreads[spread_bin]), SPREAD_FLOOR * abs(series["mean_level"]))
-    series["residual"] = series["value"] - series["expected"] - known
     # Only upward drift is forgiven: flow coming back from a low (a closed valve, a holiday) is not a burst.
-    if series["spread"] > 0.0:
-        series["z"] = (series["residual"] - max(series["drift"], 0.0)) / series["spread"]
-    else:
-        series["z"] = np.nan
+    upward = max(series["drift"], 0.0)
+    series["expected"] = levels[slot]
+    series["foreseen"] = levels[slot] + upward
+    series["spread"] = spread
+    series["residual"] = series["value"] - series["expected"] - known
+    series["z"] = (series["residual"] - upward) / spread
 
 
 @njit(cache=False)
@@ -91,21 +94,20 @@ def learn(
         return
     if weeks[slot] >= 1:
         residual = value - levels[slot]
-        rest = abs(residual - series["drift"])
         known_spread = float(spreads[spread_bin])
+        rest = abs(residual)
         if known_spread > 0.0 and counts[spread_bin] >= 2.0:
             limit = CLIP_SPREADS * max(known_spread, SPREAD_FLOOR * abs(series["mean_level"]))
-            rest = min(rest, limit)
-            clipped = min(max(residual, series["drift"] - limit), series["drift"] + limit)
-        else:
-            clipped = residual
-        series["drift"] += slot_hours / DRIFT_HOURS * (clipped - series["drift"])
+            drift = series["drift"]
+            residual = min(max(residual, drift - limit), drift + limit)
+            rest = abs(residual - drift)
+            series["drift"] += slot_hours / DRIFT_HOURS * (residual - drift)
         if not teach:
             return
         counts[spread_bin] += slot_hours
         pace = slot_hours / min(float(counts[spread_bin]), SPREAD_MEMORY_HOURS)
         spreads[spread_bin] += min(pace, 1.0) * (rest * SD_PER_MEAN_ABS - known_spread)
-        value = levels[slot] + clipped
+        value = levels[slot] + residual
     elif not teach:
         return
     before = series["mean_level"]

@@ -88,6 +88,7 @@ EVENT = np.dtype(
         ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
         ("lost_m3", "<f8"),
         ("slots", "<i4"),  # slots that the excess is averaged over
+        ("nights_gone", "<i4"),  # nights in a row without the excess, for a night-flow leak
         ("score", "<f8"),  # highest score of any detector
         ("scores", "<f4", (len(DETECTORS),)),  # highest of each
         ("observed", "<f8"),  # of the metric at the last revision
@@ -151,7 +152,7 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
         channel[name] = NEVER
     channel["level_m"] = channel["last_value"] = channel["register_m3"] = np.nan
     lines = np.zeros(series, SERIES)
-    for name in ("value", "expected", "spread", "residual", "z", "mean_level"):
+    for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
     nights = np.zeros(NIGHTS, NIGHT)
     nights["day"] = NEVER

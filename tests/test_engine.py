@@ -150,7 +150,6 @@ def test_a_restored_engine_continues_exactly(site, town_with_burst, expected_ale
         other = Engine(site, dma.id)
         other.restore(engine.snapshot())
         alerts += other.step(town_with_burst[cut:]).alerts
-        assert other.snapshot() != engine.snapshot() or cut == len(town_with_burst)
     assert sorted(alerts, key=lambda a: (a.updated_at, a.alert_id, a.revision)) == expected_alerts
 
 

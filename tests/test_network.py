@@ -81,7 +81,7 @@ def faults(site: str = SITE, network: str = DMA + INLET) -> tuple[str, ...]:
 def test_defaults_are_filled_in():
     site = parse_site(SITE, DMA + INLET)
     assert (site.night_start_min, site.night_end_min) == (120, 240)
-    assert (site.lateness_minutes, site.accept_after_days, site.cost_per_m3) == (120, 60, None)
+    assert (site.lateness_minutes, site.accept_after_days, site.cost_per_m3) == (60, 60, None)
     assert site.alerts_per_week == pytest.approx(DEFAULT_ALERTS_PER_DMA_WEEK)
     assert (site.dmas[0].name, site.dmas[0].slot_minutes) == ("ALFA", 15)
 

@@ -1,7 +1,7 @@
 """Bursts: a one-sided CUSUM on the residual of net inflow, slot by slot.
 
-The residual already has the last hours' common drift taken out, so weather, which moves a whole day, counts little and
-a step counts in full. Page (1954); the start is the last time the sum was zero.
+The residual already has the upward drift of the last hours taken out, so weather, which moves a whole day, counts little
+and a step counts in full. Page (1954); the start is the last time the sum was zero.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def update(row: Record, series: Records, sums: NDArray[np.float64], inflows: int
     if before <= 0.0:
         row["burst_start_ms"] = slot_start_ms
     row["burst_slots"] += 1
-    row["burst_sum_m3h"] += series[0]["residual"] - max(series[0]["drift"], 0.0)
+    row["burst_sum_m3h"] += series[0]["z"] * series[0]["spread"]
     for s in range(1, inflows):
         if not np.isnan(series[s]["residual"]):
             sums[s] += series[s]["residual"] - series[s]["drift"]
