@@ -1,0 +1,1 @@
+"""A small town simulated with EPANET, its meters, and the events planted in it."""
