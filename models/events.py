@@ -346,7 +346,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
             event["below_ms"] = NEVER
         elif event["below_ms"] == NEVER:
             event["below_ms"] = slot_end_ms
-        if i != fading or share >= 1.0 - REVISE:
+        if i != fading or not GONE <= share < 1.0 - REVISE:
             event["less_ms"] = NEVER
         elif event["less_ms"] == NEVER:
             event["less_ms"] = slot_end_ms
