@@ -17,11 +17,11 @@ Nodes of a tree lie breadth first, so a child always comes after its parent and 
 is its own left child and has the largest threshold: walking on stays there. Every walk of a tree therefore takes the
 same number of steps, without a branch to mispredict.
 
-us per row, 100 trees, 8 features, 2 shared cores, 2026-11-23 (1 row / 256 rows / 20,000 rows):
+us per row, 100 trees, 8 features, 2026-11-23 (1 row, called from Python / 256 rows / 20,000 rows):
   threshold, feature and child in arrays of their own, 8 trees at once   2.8   1.12  1.14
   the same, 8 rows at once per tree                                      4.7   0.85  0.97
   one cursor array over 64 rows                                          5.8   1.29  1.30
-  packed int64 nodes, 8 rows at once (kept)                              3.2   0.43  0.42
+  packed int64 nodes, 8 rows at once, 8 trees for single rows (kept)     2.5   0.50  0.49
 Single rows therefore walk 8 trees at once, blocks walk 8 rows at once. Both add the trees' path lengths in the same
 order, so a row's score does not depend on the block it came in, to the last bit.
 """

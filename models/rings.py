@@ -53,7 +53,7 @@ def _push(state, value, alpha):  # type: ignore[no-untyped-def]
     old = ring[head]
     state.pushed = min(state.pushed + 1, rank.size)
     state.head = head + 1 if head + 1 < rank.size else 0
-    # counting all that are smaller has no branch to mispredict: half the time of two bisections for 96 values
+    # counting all that are smaller has no branch to mispredict, and finds both places in one pass
     leaving = entering = 0
     for k in range(ring.size):
         leaving += ring[k] < old
@@ -132,17 +132,18 @@ def roll_block(sensor, value, expected, spread, alpha, states, out):  # type: ig
     A NaN value takes its slot and leaves the statistics of the others; without a valid value they are NaN.
     Raises IndexError, before anything is changed, where a sensor has no state. Oracle: naive, event by event.
 
-    ns per event, window 96, 10,000 sensors shuffled, 2 cores shared with other work, 2026-11-23:
-      window kept in order, values moved, MAD by bisection        1,500 (190 from cache)
-      one byte of rank moved instead of the value                   670 (190 from cache)
-      sums in quarters, MAD from where it was last                  128-330 (112 from cache)
-      and the next sensor but one fetched ahead (kept)              110-115; 157 when three or four ahead
+    ns per event, window 96, 10,000 sensors shuffled, 2026-11-23:
+      window kept in order, values moved, MAD by bisection        590 (175 from cache)
+      ranks moved instead of values, sums in quarters, MAD from where it was last, see benchmarks/README.md:
+        without fetching ahead                                    390 (115 from cache)
+        the state of the next, 2nd, 4th (kept), 8th event ahead   159, 131, 123, 123
+      a constant series, all values tied                          172
     """
     for i in range(sensor.size):
         if sensor[i] < 0 or sensor[i] >= states.size:
             raise IndexError("a sensor of the block has no state")
     scratch = np.empty(states[:1].ring.size // 4 + 1) if states.size else np.empty(1)
-    ahead = 2
+    ahead = 4
     for i in range(sensor.size):
         if i + ahead < sensor.size:
             for byte in range(0, states.itemsize, 64):

@@ -1,0 +1,194 @@
+import io
+import zipfile
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.bundle import ARRAYS, CARD, MANIFEST, Bundle, pack_arrays
+from models.features import FEATURES
+from models.forest import score
+from training.fit import Rows, fit
+
+
+def make(seed=0, rows=300, **settings):
+    rng = np.random.default_rng(7)
+    found = Rows([rng.normal(size=(rows, len(FEATURES))).astype(np.float32)], 1_000_000, 9_000_000, 5, 3, 2)
+    return fit("testville", "*", {"A": found}, **{"seed": seed, "trees": 10, "max_samples": 64, **settings})
+
+
+@pytest.fixture(scope="module")
+def files():
+    return make().to_files()
+
+
+def changed(files, **manifest):
+    """The files with other entries in the manifest; None removes one."""
+    entries = msgspec.json.decode(files[MANIFEST])
+    entries = {name: value for name, value in {**entries, **manifest}.items() if value is not None}
+    return {**files, MANIFEST: msgspec.json.encode(entries)}
+
+
+def with_arrays(files, content):
+    """The files with another arrays.npz, and a manifest that vouches for it."""
+    import hashlib  # noqa: PLC0415 - only here
+
+    return changed({**files, ARRAYS: content}, arraysSha256=hashlib.sha256(content).hexdigest())
+
+
+def npz(**arrays):
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def arrays_of(files):
+    with np.load(io.BytesIO(files[ARRAYS]), allow_pickle=False) as loaded:
+        return dict(loaded)
+
+
+def test_a_bundle_survives_the_way_through_its_files(files):
+    bundle = make()
+    again = Bundle.from_files(files)
+    assert again.manifest == bundle.manifest
+    x = np.random.default_rng(1).normal(size=(99, len(FEATURES))).astype(np.float32)
+    np.testing.assert_array_equal(score(again.forest, x), score(bundle.forest, x))
+    assert again.to_files() == files
+
+
+def test_the_same_data_and_seed_give_the_same_bytes_and_another_seed_does_not(files):
+    assert make().to_files() == files
+    other = make(seed=1)
+    assert other.to_files()[ARRAYS] != files[ARRAYS]
+    assert other.version != Bundle.from_files(files).version
+
+
+def test_arrays_open_with_numpy_alone_and_hold_no_pickle(files):
+    arrays = arrays_of(files)
+    assert {name: array.dtype.kind for name, array in arrays.items()} == {
+        "nodes": "i",
+        "path": "f",
+        "roots": "i",
+        "depths": "i",
+    }
+
+
+def test_the_archive_knows_no_time_of_day(files):
+    with zipfile.ZipFile(io.BytesIO(files[ARRAYS])) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_the_card_names_version_seed_and_features(files):
+    card = files[CARD].decode()
+    manifest = Bundle.from_files(files).manifest
+    assert manifest.version in card
+    assert "| Seed | 0 |" in card
+    assert "flow_z_slope_3h" in card
+    assert "1970-01-01T00:16:40Z to 1970-01-01T02:30:00Z" in card
+
+
+def test_the_card_is_for_people_and_not_needed(files):
+    assert Bundle.from_files({name: files[name] for name in (ARRAYS, MANIFEST)}).version
+
+
+def test_unknown_manifest_entries_of_a_later_minor_version_are_ignored(files):
+    assert Bundle.from_files(changed(files, schemaVersion="1.7", threshold=0.6)).manifest.schema_version == "1.7"
+
+
+@pytest.mark.parametrize("missing", [ARRAYS, MANIFEST])
+def test_a_missing_file_is_named(files, missing):
+    with pytest.raises(ValueError, match=f"{missing} is missing"):
+        Bundle.from_files({name: content for name, content in files.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("entries", "fault"),
+    [
+        ({"schemaVersion": "2.0"}, r"schemaVersion is '2.0'; possible: '1.0'"),
+        ({"schemaVersion": None}, "schemaVersion is None"),
+        ({"features": ["flow_z"]}, "trained on features flow_z; possible: flow_z, flow_z_mean_1h"),
+        ({"features": list(reversed(FEATURES))}, "in this order"),
+        ({"seed": "one"}, r"Expected `int`, got `str` - at `\$.seed`"),
+        ({"version": None}, "missing required field `version`"),
+        ({"arraysSha256": "0" * 64}, "sha256 is"),
+        ({"arraysSha256": "zz"}, "arraysSha256"),
+        ({"denominator": -1.0}, "denominator is -1.0"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(files, entries, fault):
+    with pytest.raises(ValueError, match=fault) as error:
+        Bundle.from_files(changed(files, **entries))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_a_manifest_that_is_no_json_object_is_refused(files, content):
+    with pytest.raises(ValueError, match="not a JSON object"):
+        Bundle.from_files({**files, MANIFEST: content})
+
+
+@pytest.mark.parametrize("at", [0, 100, -1])
+def test_one_flipped_bit_in_the_arrays_is_noticed(files, at):
+    torn = bytearray(files[ARRAYS])
+    torn[at] ^= 1
+    with pytest.raises(ValueError, match="sha256"):
+        Bundle.from_files({**files, ARRAYS: bytes(torn)})
+
+
+def test_arrays_that_are_vouched_for_but_no_forest_are_refused(files):
+    good = arrays_of(files)
+    cyclic = good["nodes"].copy()
+    cyclic[1] = 1 << 32  # its child is the root
+    for content, fault in [
+        (b"", "not a zip file"),
+        (b"PK", "not a zip file"),
+        (npz(**{name: array for name, array in good.items() if name != "path"}), "path.npy"),
+        (npz(**{**good, "nodes": cyclic}), "does not come after it"),
+        (npz(**{**good, "nodes": good["nodes"].astype(np.float64)}), "an array is float64"),
+        (npz(**{**good, "path": good["path"].reshape(1, -1)}), "one axis"),
+        (npz(**{**good, "depths": good["depths"] + 1}), "says depth"),
+        (npz(**{**good, "roots": good["roots"][:-1]}), "must rise"),
+        (npz(**{**good, "path": np.array([{}], dtype=object)}), "an array is object"),
+    ]:
+        with pytest.raises(ValueError, match=fault) as error:
+            Bundle.from_files(with_arrays(files, content))
+        assert str(error.value).startswith("bundle: arrays.npz: ")
+
+
+def test_an_array_that_claims_more_than_its_file_holds_is_refused_before_it_is_allocated(files):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)})
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("nodes.npy", header.getvalue() + bytes(64))
+    with pytest.raises(ValueError, match="in 64 bytes"):
+        Bundle.from_files(with_arrays(files, content.getvalue()))
+
+
+def test_an_archive_that_would_unpack_to_more_than_it_holds_is_refused(files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("nodes.npy", bytes(50_000_000))
+    with pytest.raises(ValueError, match="claims 50000000 bytes"):
+        Bundle.from_files(with_arrays(files, content.getvalue()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_corrupt_archive_is_refused_or_can_be_walked(files, data):
+    content = bytearray(files[ARRAYS])
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        bundle = Bundle.from_files(with_arrays(files, bytes(content)))
+    except ValueError:
+        return
+    assert np.isfinite(score(bundle.forest, np.zeros((9, len(FEATURES)), np.float32))).all()
+
+
+def test_packing_does_not_depend_on_the_arrays_memory_layout(files):
+    forest = Bundle.from_files(files).forest
+    spread = np.repeat(forest.path, 2)[::2]
+    assert pack_arrays(forest._replace(path=spread)) == files[ARRAYS]
