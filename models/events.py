@@ -4,7 +4,7 @@
                --night flow >= 0.5--------------------------------------> night_flow_leak, or growth of a young event
     open       --excess off by a quarter----------------> updated
                --excess gone for 12 h, or two nights----> cleared
-               --older than acceptAfterDays-------------> closed: the new normal by the site's own rule
+               --open for acceptAfterDays---------------> closed: the new normal by the site's own rule
 
 While an event is open its excess is taken off the flow before anything is judged or learned, so the baseline never
 learns the leak and a second leak is seen above the first.
@@ -37,6 +37,7 @@ CORROBORATED: Final = 0.35  # burst score that is enough when the isolation fore
 SETTLING_MS: Final = 24 * HOUR_MS  # a young burst's excess is still being averaged, and further evidence belongs to it
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
 RECENT_HOURS: Final = 3.0
+WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
 GONE: Final = 0.4  # of the excess: below this it counts as gone
 CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
@@ -203,7 +204,9 @@ def raise_burst(
             note_scores(event, scores, row["pressure_z"])
             burst.reset(row, b.burst_sums)
             return count
-    excess = row["burst_sum_m3h"] / row["burst_slots"]
+    excess = burst.excess_m3h(row, b.series[0], b.flow_z)
+    if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
+        return count
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
@@ -310,21 +313,26 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
         event = b.events[i]
         if event["type"] in (FREE, METER_FAULT):
             continue
-        if slot_end_ms - event["started_ms"] >= p.accept_ms:
+        if slot_end_ms - event["detected_ms"] >= p.accept_ms:
             accept(b, event)
             count = emit(event, CLOSED, slot_end_ms, out, count)
             event["type"] = FREE
             continue
         if np.isnan(rest) or event["detected_ms"] == slot_end_ms:
             continue
-        excess = rest + event["excess_m3h"]
+        # one wild slot is no change of size
+        limit = WILD * max(event["excess_m3h"], event["reported_m3h"])
+        excess = min(max(rest + event["excess_m3h"], -limit), limit)
         event["recent_m3h"] += min(1.0, p.slot_hours / RECENT_HOURS) * (excess - event["recent_m3h"])
         drop = event["reported_m3h"] - event["recent_m3h"]
         if event["below_ms"] == NEVER:
-            event["lost_m3"] += max(event["excess_m3h"], 0.0) * p.slot_hours
-            if event["type"] != NIGHT_FLOW_LEAK and slot_end_ms - event["detected_ms"] < SETTLING_MS:
-                event["slots"] += 1
-                event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
+            if event["type"] == NIGHT_FLOW_LEAK:
+                event["lost_m3"] += event["excess_m3h"] * p.slot_hours * event["ndf_h"] / 24.0
+            elif excess >= GONE * event["reported_m3h"]:  # a slot after the repair is neither loss nor a measure of it
+                event["lost_m3"] += event["excess_m3h"] * p.slot_hours
+                if slot_end_ms - event["detected_ms"] < SETTLING_MS:
+                    event["slots"] += 1
+                    event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
         changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
         if changed and slot_end_ms - event["updated_ms"] >= REVISE_MS:
             note_band(event, own["value"], own["foreseen"], own["spread"], coverage)

@@ -167,7 +167,7 @@ def close_slots(
     """Judge n consecutive closed slots. Returns how many detections and transitions were written.
 
     `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
-    overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` (n * 2 * len(events),) are filled.
+    overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` holds three of each event and slot.
     """
     row = b.row[0]
     written = count = 0

@@ -12,13 +12,16 @@ from models.schema import NEVER, Record, Records
 
 SUSPECT_SLOTS: Final = 4  # so many equal values in a row, beyond the meter's habit, are no evidence any more
 FAULT_HOURS: Final = 3.0  # and after at least so long the meter is reported
-HABIT: Final = 2  # times the longest run seen in good order
+WARM_UP_HOURS: Final = 14 * 24.0  # before, habits are only learned: a small DMA's night may be one value for hours
+HABIT: Final = 2  # times the longest run that ended by itself
+HABIT_HOURS: Final = 12.0  # a longer run is no habit
+SWAP_PEAKS: Final = 10.0  # no main carries ten times the largest flow it ever had: the register was swapped
 METER_ROUND_M3: Final = 100_000.0  # registers of five whole digits and up roll over at a power of ten
 
 
 @njit(cache=False)
 def flat_slots_allowed(usual: int) -> int:
-    """Longest run of equal values that is still evidence, for a meter whose longest run in good order was `usual`."""
+    """Longest run of equal values that is still evidence, for a meter whose longest run that ended was `usual`."""
     return max(SUSPECT_SLOTS, HABIT * usual + 1)
 
 
@@ -33,11 +36,14 @@ def watch_flat(channel: Record, value: float, slot_end_ms: int, slot_hours: floa
     if value == channel["last_value"] and value != 0.0:
         channel["flat_slots"] += 1
     else:
-        if channel["flat_slots"] * slot_hours < FAULT_HOURS:
+        if channel["flat_slots"] * slot_hours <= HABIT_HOURS:
             channel["usual_flat_slots"] = max(channel["usual_flat_slots"], channel["flat_slots"])
         channel["flat_slots"] = 0
         channel["flat_since_ms"] = slot_end_ms
     channel["last_value"] = value
+    channel["valued_slots"] += 1
+    if channel["valued_slots"] * slot_hours < WARM_UP_HOURS:
+        return 0
     if channel["flat_slots"] < flat_slots_allowed(channel["usual_flat_slots"]):
         return 0
     return 2 if channel["flat_slots"] * slot_hours >= FAULT_HOURS else 1
@@ -70,7 +76,8 @@ def register_flow(channel: Record, time_ms: int, register_m3: float) -> float:
     """Mean flow (m3/h) since the last register reading of this channel (a record); NaN where it can't be told.
 
     A small step back is true reverse flow. A fall from above nine tenths of a power of ten to below one tenth is a
-    rollover. Any other fall is a swapped meter: this interval has no flow, the next one starts from the new register.
+    rollover. What would be more than ten times the largest flow so far, forwards or backwards, is a swapped meter: that
+    interval has no flow, the next one starts from the new register.
     """
     before_m3, before_ms = channel["register_m3"], channel["register_ms"]
     if before_ms != NEVER and time_ms <= before_ms:
@@ -78,7 +85,6 @@ def register_flow(channel: Record, time_ms: int, register_m3: float) -> float:
     channel["register_m3"], channel["register_ms"] = register_m3, time_ms
     if before_ms == NEVER:
         return np.nan
-    hours = (time_ms - before_ms) / 3_600_000.0
     step = register_m3 - before_m3
     if step < 0.0:
         modulus = METER_ROUND_M3
@@ -86,6 +92,12 @@ def register_flow(channel: Record, time_ms: int, register_m3: float) -> float:
             modulus *= 10.0
         if before_m3 > 0.9 * modulus and register_m3 < 0.1 * modulus:
             step += modulus
-        elif register_m3 < 0.5 * before_m3:
-            return np.nan
-    return step / hours
+    flow = step * 3_600_000.0 / (time_ms - before_ms)
+    peak = channel["register_peak_m3h"]
+    is_swap = (peak > 0.0 and abs(flow) > SWAP_PEAKS * peak) or (step < 0.0 and register_m3 < 0.5 * before_m3)
+    if is_swap and not channel["register_doubt"]:
+        channel["register_doubt"] = 1
+        return np.nan
+    channel["register_doubt"] = 0
+    channel["register_peak_m3h"] = max(peak, flow)
+    return flow

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.detectors import DETECTORS
 from models.network import Site, utc_offsets_s
 
-KPA_PER_METRE: Final = 9.80665
+MIN_RETURN_DAYS: Final = 2.0
 
 
 class Params(NamedTuple):
@@ -57,7 +57,8 @@ def params_of(site: Site, dma: str) -> Params:
         night_start_min=site.night_start_min,
         night_end_min=site.night_end_min,
         lateness_ms=site.lateness_minutes * 60_000,
-        return_days=len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week,
+        # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
+        return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
         inflows=len(inflow_dmas),
         signs=signs,

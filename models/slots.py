@@ -1,21 +1,28 @@
 """Readings onto the slot grid: event-time frontier, allowed lateness, last received wins.
 
-A slot closes as soon as it is complete: every meter has a reading in it and has spoken to its end. An incomplete slot
-closes when the others are a lateness past it; "the others" is the second newest meter where there are three or more: one
-clock that runs ahead can't close slots over everybody's head. So whole data is judged at once, a gap or a silent meter
-costs one lateness, and no order of arrival within the lateness makes a difference.
+A slot closes as soon as it is complete: every meter has spoken to its end and has as many readings in it as it usually
+has. An incomplete slot closes when the others are more than a lateness past it; "the others" is the second newest meter
+where there are three or more: one clock that runs ahead can't close slots over everybody's head. Where there are fewer, a
+jump ahead of all needs a second reading to be believed. So whole data is judged at once, a gap or a silent meter costs one
+lateness, and no order of arrival within the lateness makes a difference.
 
 All decisions are taken reading by reading, so they do not depend on how readings were grouped into blocks.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from models.meters import register_flow
-from models.schema import BAD, LEVEL, NEVER, REGISTER, Records
+from models.schema import BAD, LEVEL, NEVER, REGISTER, Record, Records
+
+HOUR_MS: Final = 3_600_000
+MINUTE_MS: Final = 60_000
+HABIT_SLOTS: Final = 96  # so many poorer slots in a row, and a meter is expected to send less from now on
 
 PENDING = np.dtype(
     [
@@ -51,13 +58,57 @@ def newest_of_others(latest_ms: NDArray[np.int64], is_waited_for: NDArray[np.boo
 
 
 @njit(cache=False)
-def is_complete(
-    heard: NDArray[np.bool_], latest_ms: NDArray[np.int64], is_waited_for: NDArray[np.bool_], end_ms: int
-) -> bool:
-    """True when every meter has a reading in the slot (`heard`, (C,)) and one at or past its end."""
-    for c in range(latest_ms.shape[0]):
-        if is_waited_for[c] and (not heard[c] or latest_ms[c] < end_ms):
+def bits(mask: int) -> int:
+    """Number of bits set."""
+    count = 0
+    while mask:
+        mask &= mask - 1
+        count += 1
+    return count
+
+
+@njit(cache=False)
+def is_complete(heard: NDArray[np.int64], channels: Records, is_waited_for: NDArray[np.bool_], end_ms: int) -> bool:
+    """True when every meter has its usual number of readings in the slot and one at or past its end.
+
+    `heard` (C,): which minutes of the slot each meter has a reading in, as bits. A meter whose habit is not known yet is
+    given the whole lateness.
+    """
+    for c in range(heard.shape[0]):
+        if is_waited_for[c]:
+            channel = channels[c]
+            usual = channel["per_slot"]
+            if heard[c] == 0 or usual == 0 or channel["believed_ms"] < end_ms or bits(heard[c]) < usual:
+                return False
+    return True
+
+
+@njit(cache=False)
+def close_slot(heard: NDArray[np.int64], channels: Records) -> None:
+    """Learn how many readings each meter sends in a slot, and clear the slot's row of the ring."""
+    for c in range(heard.shape[0]):
+        if heard[c] == 0:
+            continue
+        count, channel = bits(heard[c]), channels[c]
+        if count >= channel["per_slot"]:
+            channel["per_slot"], channel["fewer_slots"] = count, 0
+        else:
+            channel["fewer_slots"] += 1
+            if channel["fewer_slots"] >= HABIT_SLOTS:
+                channel["per_slot"], channel["fewer_slots"] = count, 0
+        heard[c] = 0
+
+
+@njit(cache=False)
+def believe(channel: Record, time_ms: int, newest_ms: int, jump_ms: int) -> bool:
+    """Whether the meter's time moves its DMA's; a jump ahead of everybody needs a second, different reading near it."""
+    channel["latest_ms"] = max(channel["latest_ms"], time_ms)
+    if newest_ms != NEVER and time_ms > newest_ms + jump_ms:
+        before = channel["ahead_ms"]
+        if before in (NEVER, time_ms) or abs(time_ms - before) > jump_ms:
+            channel["ahead_ms"] = time_ms
             return False
+    channel["believed_ms"] = max(channel["believed_ms"], time_ms)
     return True
 
 
@@ -66,7 +117,7 @@ def admit(
     channel: NDArray[np.int32],
     time_ms: NDArray[np.int64],
     channels: Records,
-    heard: NDArray[np.bool_],
+    heard: NDArray[np.int64],
     is_waited_for: NDArray[np.bool_],
     frontier_ms: int,
     slot_ms: int,
@@ -76,17 +127,18 @@ def admit(
     """Decide for each reading whether its slot is still open; returns the new frontier (end of the newest closed slot).
 
     `channel`, `time_ms`, `accepted` (n,) in order of arrival; customer meters are counted but never wait for a slot.
-    `heard` (R, C): which meters have a reading in each of the R slots past the frontier, a ring by slot number. A slot
-    further ahead than R is not noted, so it waits for its lateness.
+    `heard` (R, C): the minutes in which each meter has a reading, for each of the R slots past the frontier, a ring by
+    slot number. A slot further ahead than R is not noted, so it waits for its lateness.
     """
-    latest = channels["latest_ms"].copy()
-    newest = newest_of_others(latest, is_waited_for)
+    believed = channels["believed_ms"]
+    newest = newest_of_others(believed, is_waited_for)
+    top = believed.max() if believed.shape[0] else NEVER
     ring = heard.shape[0]
     for i in range(channel.shape[0]):
         c, time = channel[i], time_ms[i]
         channels[c]["readings"] += 1
-        channels[c]["latest_ms"] = max(channels[c]["latest_ms"], time)
         if not is_waited_for[c]:
+            channels[c]["latest_ms"] = max(channels[c]["latest_ms"], time)
             accepted[i] = False
             continue
         end = slot_end(time, slot_ms)
@@ -94,16 +146,17 @@ def admit(
             frontier_ms = end - slot_ms - slot_end(lateness_ms, slot_ms)
         accepted[i] = end > frontier_ms
         if accepted[i] and end - frontier_ms <= ring * slot_ms:
-            heard[(end // slot_ms) % ring, c] = True
-        latest[c] = max(latest[c], time)
+            heard[(end // slot_ms) % ring, c] |= np.int64(1) << ((end - time) // MINUTE_MS)
+        if believe(channels[c], time, top, lateness_ms + HOUR_MS):
+            top = max(top, time)
         if time > newest:
-            newest = newest_of_others(latest, is_waited_for)
+            newest = newest_of_others(believed, is_waited_for)
         while True:
             following = frontier_ms + slot_ms
             row = heard[(following // slot_ms) % ring]
-            if newest < following + lateness_ms and not is_complete(row, latest, is_waited_for, following):
+            if newest <= following + lateness_ms and not is_complete(row, channels, is_waited_for, following):
                 break
-            row[:] = False
+            close_slot(row, channels)
             frontier_ms = following
     return frontier_ms
 

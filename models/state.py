@@ -22,14 +22,21 @@ NIGHTS: Final = 56
 CHANNEL = np.dtype(
     [
         ("latest_ms", "<i8"),  # newest observedAt seen
+        ("believed_ms", "<i8"),  # newest that counts: a jump far ahead needs a second reading
+        ("ahead_ms", "<i8"),  # the last jump that was not believed
+        ("per_slot", "<i4"),  # readings that the meter usually has in a slot, 0 before the first closed one
+        ("fewer_slots", "<i4"),  # slots in a row with fewer
         ("readings", "<i8"),  # readings taken in
         ("register_ms", "<i8"),  # last register reading used, NEVER before the first
         ("register_m3", "<f8"),
         ("level_m", "<f8"),  # tank level at the end of the last slot, NaN when missing
         ("last_value", "<f8"),  # value of the last slot that had one
         ("flat_since_ms", "<i8"),  # end of the slot since which the value has not changed
+        ("valued_slots", "<i4"),  # slots that had a value, so far
         ("flat_slots", "<i4"),  # slots with exactly this value, 0 for a value of 0
-        ("usual_flat_slots", "<i4"),  # longest such run seen in good order
+        ("usual_flat_slots", "<i4"),  # longest such run that ended by itself
+        ("register_peak_m3h", "<f8"),  # largest flow between two readings of the register so far
+        ("register_doubt", "u1"),  # 1 after an interval that was not believed
     ]
 )
 """One row per meter of the DMA, in the order of `Site.channels`."""
@@ -124,7 +131,7 @@ class Buffers(NamedTuple):
 
     row: Records  # (1,) ROW
     channels: Records  # (C,) CHANNEL
-    heard: NDArray[np.bool_]  # (R, C) which meters have a reading in each open slot, a ring by slot number
+    heard: NDArray[np.int64]  # (R, C) minutes in which each meter has a reading, as bits: open slots, a ring by slot number
     series: Records  # (S,) SERIES: own inflow, neighbours' inflows, pressure loggers
     levels: NDArray[np.float32]  # (S, K)
     weeks: NDArray[np.uint8]  # (S, K) weeks learned, at most 6
@@ -148,7 +155,7 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
         row[name] = NEVER
     row["night_best_m3h"] = np.inf
     row["mnf_m3h"] = row["mnf_expected_m3h"] = row["mnf_spread_m3h"] = row["pressure_z"] = row["forest_score"] = np.nan
-    for name in ("latest_ms", "register_ms", "flat_since_ms"):
+    for name in ("latest_ms", "believed_ms", "ahead_ms", "register_ms", "flat_since_ms"):
         channel[name] = NEVER
     channel["level_m"] = channel["last_value"] = channel["register_m3"] = np.nan
     lines = np.zeros(series, SERIES)
@@ -164,7 +171,7 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
     return Buffers(
         row=row,
         channels=channel,
-        heard=np.zeros((lateness_minutes // slot_minutes + 2, channels), np.bool_),
+        heard=np.zeros((lateness_minutes // slot_minutes + 2, channels), np.int64),
         series=lines,
         levels=np.zeros((series, slots_of_week), np.float32),
         weeks=np.zeros((series, slots_of_week), np.uint8),

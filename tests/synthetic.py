@@ -10,7 +10,7 @@ from models.network import Site, parse_site
 from models.routing import split
 from models.schema import FLOW, PRESSURE, READING, Alert
 
-SITE_TOML = 'name = "testville"\ntimezone = "Europe/Rome"\n[stream]\nlatenessMinutes = 240\n'
+SITE_TOML = 'name = "testville"\ntimezone = "Africa/Tunis"\n[stream]\nlatenessMinutes = 240\n'
 NETWORK_TOML = """
 [[dma]]
 id = "A"
@@ -38,7 +38,9 @@ dma = "B"
 [[valve]]
 between = ["B", "C"]
 """
-START_MS = 1_767_567_600_000  # Monday 2026-01-05 00:00 in Rome
+START_MS = (
+    1_767_567_600_000  # Monday 2026-01-05 00:00 in Tunis, which keeps no summer time: the made-up demand does not either
+)
 SLOT_MS = 900_000
 DAY = 96
 

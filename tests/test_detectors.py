@@ -62,7 +62,7 @@ def test_the_expected_night_is_weekday_aware():
     days = np.arange(20_000 - 35, 20_000)
     values = 10 + 4.0 * (days % 7 == 20_000 % 7) + rng.normal(0, 0.2, 35)
     nights, day = nights_of(values)
-    expected, spread = expected_night(nights, day)
+    expected, spread = expected_night(nights, day, 20.0)
     assert expected == pytest.approx(14.0, abs=0.4)
     assert 0.1 < spread < 0.5
 
@@ -70,14 +70,21 @@ def test_the_expected_night_is_weekday_aware():
 @pytest.mark.parametrize("count", [0, 5, 11])
 def test_the_night_flow_needs_two_weeks(count):
     nights, day = nights_of([10.0] * count)
-    assert np.isnan(expected_night(nights, day)[0])
+    assert np.isnan(expected_night(nights, day, 20.0)[0])
 
 
 def test_nights_without_mnf_are_left_out_not_taken_as_zero():
     values = [10.0 + 0.1 * (i % 2) for i in range(35)]
     values[3] = values[20] = np.nan
     nights, day = nights_of(values)
-    assert expected_night(nights, day)[0] == pytest.approx(10.05, abs=0.1)
+    assert expected_night(nights, day, 20.0)[0] == pytest.approx(10.05, abs=0.1)
+
+
+def test_a_dma_without_night_flow_still_has_a_spread_to_judge_by():
+    nights, day = nights_of([0.0] * 30)
+    expected, spread = expected_night(nights, day, 20.0)
+    assert expected == 0.0
+    assert spread == pytest.approx(0.1)
 
 
 def test_evidence_is_the_strongest_run_of_nights():

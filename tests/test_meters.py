@@ -17,6 +17,7 @@ def channel():
     channels = np.zeros(1, CHANNEL)
     channels["register_ms"] = channels["flat_since_ms"] = NEVER
     channels["last_value"] = channels["level_m"] = np.nan
+    channels["valued_slots"] = 14 * 96
     return channels
 
 
@@ -47,6 +48,16 @@ def test_a_register_from_the_past_says_nothing(channel):
     assert register_flow(channel[0], 2 * HOUR_MS, 12.0) == 2.0
 
 
+def test_what_no_main_carries_is_a_swapped_meter(channel):
+    """A new meter whose register begins high, or at more than half of the old one's."""
+    for hour, register in enumerate((50_000.0, 50_005.0)):
+        register_flow(channel[0], hour * HOUR_MS, register)
+    assert np.isnan(register_flow(channel[0], 2 * HOUR_MS, 30_000.0))
+    assert register_flow(channel[0], 3 * HOUR_MS, 30_004.0) == 4.0
+    assert np.isnan(register_flow(channel[0], 4 * HOUR_MS, 250_000.0))
+    assert register_flow(channel[0], 5 * HOUR_MS, 250_006.0) == 6.0
+
+
 def verdicts(channel, values, slot_hours=0.25):
     return [watch_flat(channel[0], v, i, slot_hours) for i, v in enumerate(values)]
 
@@ -63,6 +74,14 @@ def test_zero_is_no_flat_line(channel):
 def test_a_meter_that_often_repeats_itself_is_given_longer(channel):
     verdicts(channel, ([1.0] * 4 + [2.0] * 4) * 5)
     assert set(verdicts(channel, [3.0] * 7)) == {0}
+
+
+def test_a_night_of_one_value_is_a_habit_not_a_fault(channel):
+    """A small DMA: the same 0.6 for five hours of every night."""
+    day = [0.6] * 20 + [float(i) for i in range(1, 77)]
+    channel["valued_slots"] = 0
+    assert set(verdicts(channel, day * 30)) == {0}
+    assert verdicts(channel, [7.7] * 60)[-1] == 2
 
 
 def test_a_gap_does_not_end_a_flat_line(channel):

@@ -16,14 +16,18 @@ SLOT = 900_000
 
 def new_channels(count):
     channels = np.zeros(count, CHANNEL)
-    channels["latest_ms"] = channels["register_ms"] = NEVER
+    for name in ("latest_ms", "believed_ms", "ahead_ms", "register_ms"):
+        channels[name] = NEVER
     return channels
 
 
 def naive_admit(channel, time_ms, waited, lateness):
     """Reading by reading, from the definition, with all of the past at hand."""
     meters = np.flatnonzero(waited).tolist()
-    latest, slots, frontier, accepted = dict.fromkeys(meters, NEVER), set(), NEVER, []
+    believed, ahead = dict.fromkeys(meters, NEVER), dict.fromkeys(meters, NEVER)
+    usual, fewer = dict.fromkeys(meters, 0), dict.fromkeys(meters, 0)
+    minutes, frontier, accepted = {}, NEVER, []
+    jump = lateness + 3_600_000
     for c, time in zip(channel.tolist(), time_ms.tolist(), strict=True):
         if not waited[c]:
             accepted.append(False)
@@ -32,15 +36,29 @@ def naive_admit(channel, time_ms, waited, lateness):
         if frontier == NEVER:
             frontier = end - SLOT - -(-lateness // SLOT) * SLOT
         accepted.append(end > frontier)
-        slots.add((end, c))
-        latest[c] = max(latest[c], time)
-        order = sorted(latest.values(), reverse=True)
+        if end > frontier:
+            minutes.setdefault((end, c), set()).add((end - time) // 60_000)
+        top = max(believed.values())
+        near = ahead[c] != NEVER and ahead[c] != time and abs(time - ahead[c]) <= jump
+        if top != NEVER and time > top + jump and not near:
+            ahead[c] = time
+        else:
+            believed[c] = max(believed[c], time)
+        order = sorted(believed.values(), reverse=True)
         newest = order[1] if len(order) >= 3 else order[0]
         while True:
             following = frontier + SLOT
-            complete = all((following, m) in slots and latest[m] >= following for m in meters)
-            if newest < following + lateness and not complete:
+            have = {m: len(minutes.get((following, m), ())) for m in meters}
+            complete = all(usual[m] and have[m] >= usual[m] and believed[m] >= following for m in meters)
+            if newest <= following + lateness and not complete:
                 break
+            for m in meters:
+                if have[m] >= usual[m] and have[m]:
+                    usual[m], fewer[m] = have[m], 0
+                elif have[m]:
+                    fewer[m] += 1
+                    if fewer[m] >= 96:
+                        usual[m], fewer[m] = have[m], 0
             frontier = following
     return accepted, frontier
 
@@ -58,11 +76,35 @@ def test_admission_follows_its_definition(data, lateness, meters):
     time_ms = np.array([t for _, t in data], np.int64)
     waited = np.array([c != 3 for c in range(meters)])
     got = np.zeros(len(data), np.bool_)
-    heard = np.zeros((64, meters), np.bool_)
+    heard = np.zeros((64, meters), np.int64)
     frontier = admit(channel, time_ms, new_channels(meters), heard, waited, NEVER, SLOT, lateness, got)
     expected, expected_frontier = naive_admit(channel, time_ms, waited, lateness)
     assert got.tolist() == expected
     assert frontier == expected_frontier
+
+
+def test_meters_that_speak_at_the_same_time_wait_for_each_other_even_without_lateness():
+    """The first of two readings of one time must not close the slot over the second."""
+    time_ms = np.repeat(SLOT * np.arange(1, 9), 2)
+    channel = np.tile(np.array([0, 1], np.int32), 8)
+    got = np.zeros(16, np.bool_)
+    admit(channel, time_ms, new_channels(2), np.zeros((2, 2), np.int64), np.ones(2, np.bool_), NEVER, SLOT, 0, got)
+    assert got.all()
+
+
+def test_a_jump_far_ahead_is_believed_with_its_second_reading_only():
+    day = 86_400_000
+    time_ms = np.array([SLOT, 2 * SLOT, 380 * day, 3 * SLOT, 4 * SLOT, 10 * day, 10 * day + SLOT, 10 * day + 2 * SLOT])
+    channel, got = np.zeros(8, np.int32), np.zeros(8, np.bool_)
+    waited = np.ones(1, np.bool_)
+    frontiers = []
+    for n in range(1, 9):
+        heard = np.zeros((6, 1), np.int64)
+        frontiers.append(admit(channel[:n], time_ms[:n], new_channels(1), heard, waited, NEVER, SLOT, SLOT, got[:n]))
+    assert frontiers[4] in (3 * SLOT, 4 * SLOT)
+    assert frontiers[5] < 10 * day - day
+    assert frontiers[7] > 10 * day - SLOT
+    assert got.all()
 
 
 def test_an_interval_belongs_to_the_slot_that_it_ends_in():

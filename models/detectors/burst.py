@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.detectors.kind import Detector
-from models.kernels import cusum
+from models.kernels import cusum, window_median
 from models.schema import Record, Records
 
 DETECTOR: Final = Detector("burst", prior_mean=7.0, prior_sd=3.0)
@@ -40,13 +40,26 @@ def update(row: Record, series: Records, sums: NDArray[np.float64], inflows: int
     if before <= 0.0:
         row["burst_start_ms"] = slot_start_ms
     row["burst_slots"] += 1
-    row["burst_sum_m3h"] += series[0]["z"] * series[0]["spread"]
+    row["burst_sum_m3h"] += min(max(z, -Z_CLIP), Z_CLIP) * series[0]["spread"]
     for s in range(1, inflows):
         if not np.isnan(series[s]["residual"]):
             sums[s] += series[s]["residual"] - series[s]["drift"]
     if row["burst_sum_m3h"] < MIN_EXCESS * series[0]["mean_level"] * row["burst_slots"]:
         return 0.0
     return row["burst_cusum"]
+
+
+@njit(cache=False)
+def excess_m3h(row: Record, own: Record, flow_z: NDArray[np.float64]) -> float:
+    """Size of what is under way: median residual of its slots, at most the ring's; one wild slot does not move it.
+
+    `own` is the SERIES record of the net inflow, `flow_z` the ring of its z with the newest at `row.position`.
+    """
+    slots = min(row["burst_slots"], flow_z.shape[0])
+    recent = np.empty(slots)
+    for i in range(slots):
+        recent[i] = flow_z[(row["position"] - i) % flow_z.shape[0]]
+    return max(window_median(recent) * own["spread"], 0.0)
 
 
 @njit(cache=False)

@@ -22,7 +22,7 @@ BASE_NIGHTS: Final = 28
 SAME_WEEKDAY: Final = 2  # ready after two weeks
 RUN_NIGHTS: Final = 10  # longest run of nights summed up
 Z_CLIP: Final = 12.0  # one wild night is not a run of them
-SPREAD_FLOOR: Final = 0.01  # of the expected MNF
+SPREAD_FLOOR: Final = 0.01  # of the expected MNF, and half of MIN_EXCESS where that is nothing
 MIN_EXCESS: Final = 0.01  # of the mean inflow: below the accuracy of the inlet meters there is no evidence
 SD_PER_MAD: Final = 1.4826
 SD_PER_MEAN_ABS: Final = 1.2533
@@ -30,7 +30,7 @@ CLIP_MADS: Final = 3.0
 
 
 @njit(cache=False)
-def expected_night(nights: Records, day: int) -> tuple[float, float]:
+def expected_night(nights: Records, day: int, mean_level_m3h: float) -> tuple[float, float]:
     """Expected MNF and its standard deviation (m3/h) on a local `day`; NaN while warming up.
 
     `nights` (N,) NIGHT: a ring, in any order. The spread is the mean absolute deviation of past nights about their own
@@ -74,7 +74,7 @@ def expected_night(nights: Records, day: int) -> tuple[float, float]:
     for i in range(rest.shape[0]):
         rest[i] = min(abs(rest[i]), limit)
     spread = SD_PER_MEAN_ABS * window_mean(rest) * np.sqrt((same + 1.0) / (same - 1.0))
-    return expected, max(spread, SPREAD_FLOOR * abs(expected))
+    return expected, max(spread, SPREAD_FLOOR * abs(expected), MIN_EXCESS / 2.0 * mean_level_m3h)
 
 
 @njit(cache=False)
@@ -128,7 +128,7 @@ def update(row: Record, nights: Records, mean_level_m3h: float) -> float:
     row["mnf_m3h"] = np.nan
     if not covered or np.isinf(mnf):
         return np.nan
-    expected, spread = expected_night(nights, day)
+    expected, spread = expected_night(nights, day, mean_level_m3h)
     night = nights[day % nights.shape[0]]
     night["day"], night["mnf_m3h"], night["z"], night["start_ms"] = day, mnf, np.nan, row["night_start_ms"]
     row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"] = mnf, expected, spread
