@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from models import calibration
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
-from models.events import follow, is_any_leak_open, is_unsettled, judge_meter, judge_night, known_excess, raise_burst
+from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
 from models.forest import Forest
+from models.lifecycle import follow, judge_meter, judge_night, raise_burst
 from models.meters import net_inflow, watch_flat
 from models.params import Params
 from models.profile import expect, learn

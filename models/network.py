@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -25,6 +26,9 @@ from models.config import ConfigError, Key, nearest, read_table
 MeterKind = Literal["flow", "pressure", "level"]
 SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
 DAY_MIN: Final = 1440
+
+MOST_ALERTS_PER_WEEK: Final = 1000
+_LARGEST: Final = sys.float_info.max
 
 _ID = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 
@@ -141,9 +145,20 @@ def _is_clock(text: str) -> bool:
     return re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d|24:00", text) is not None
 
 
+def _is_zone(name: str) -> bool:
+    """A zone that means the same on every machine."""
+    if name in ("localtime", "Factory") or name.startswith(("posix", "right")):
+        return False
+    return name in available_timezones()
+
+
+def _is_pair(ends: list[Any]) -> bool:
+    return len(ends) == 2 and all(isinstance(end, str) for end in ends) and ends[0] != ends[1]
+
+
 _SITE_KEYS = {
     "name": Key(str, "a short name of letters, digits and . _ : + -", required=True, check=_ID.fullmatch),  # type: ignore[arg-type]
-    "timezone": Key(str, "an IANA zone, e.g. 'Europe/Rome'", required=True, check=lambda z: z in available_timezones()),
+    "timezone": Key(str, "an IANA zone, e.g. 'Europe/Rome'", required=True, check=_is_zone),
     "night": Key(dict, "a table", {}),
     "stream": Key(dict, "a table", {}),
     "alerts": Key(dict, "a table", {}),
@@ -156,8 +171,12 @@ _STREAM_KEYS = {
     "latenessMinutes": Key(int, "whole minutes from 0 to 10080", 60, check=lambda m: 0 <= m <= 7 * DAY_MIN),
 }
 _ALERT_KEYS = {
-    "budgetPerWeek": Key((int, float), "a number above 0: unexplained alerts a week, whole site", check=lambda n: n > 0),
-    "costPerM3": Key((int, float), "a number of at least 0", check=lambda n: n >= 0),
+    "budgetPerWeek": Key(
+        (int, float),
+        "a number above 0, at most 1000: unexplained alerts a week, whole site",
+        check=lambda n: 0 < n <= MOST_ALERTS_PER_WEEK,
+    ),
+    "costPerM3": Key((int, float), "a finite number of at least 0", check=lambda n: 0 <= n <= _LARGEST),
     "acceptAfterDays": Key(int, "whole days from 1 to 3650", 60, check=lambda d: 1 <= d <= 3650),
 }
 _DMA_KEYS = {
@@ -173,9 +192,12 @@ _METER_KEYS = {
     "from": Key(str, "the id of a DMA"),
     "to": Key(str, "the id of a DMA"),
     "dma": Key(str, "the id of a DMA"),
-    "tankAreaM2": Key((int, float), "a number above 0", check=lambda a: a > 0),
+    "tankAreaM2": Key((int, float), "a finite number above 0", check=lambda a: 0 < a <= _LARGEST),
 }
-_VALVE_KEYS = {"id": Key(str, "text"), "between": Key(list, "two DMA ids", required=True, check=lambda b: len(b) == 2)}
+_VALVE_KEYS = {
+    "id": Key(str, "text"),
+    "between": Key(list, "the ids of two different DMAs", required=True, check=_is_pair),
+}
 _NETWORK_KEYS = {
     "dma": Key(list, "[[dma]] tables", [], required=True, check=bool),
     "meter": Key(list, "[[meter]] tables", [], required=True, check=bool),
@@ -189,8 +211,10 @@ DEFAULT_ALERTS_PER_DMA_WEEK: Final = 0.1 * 7 / 30.44
 def _toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number of too many digits
         raise ConfigError([f"{name}: not TOML: {error}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{name}: not TOML: found lists or tables nested too deep; possible: a few levels"]) from None
 
 
 def _read_dmas(tables: list[Any], faults: list[str]) -> dict[str, Dma]:
@@ -205,19 +229,23 @@ def _read_dmas(tables: list[Any], faults: list[str]) -> dict[str, Dma]:
     return dmas
 
 
-def _meter_faults(values: dict[str, Any], dmas: dict[str, Dma], where: str) -> list[str]:
-    """What is wrong with the meter's place in the network."""
+def _meter_faults(table: Any, values: dict[str, Any], dmas: dict[str, Dma], where: str) -> list[str]:
+    """What is wrong with the meter's place in the network; what `read_table` has named already is not named again."""
+    if not isinstance(table, dict):
+        return []
     named = [(key, values[key]) for key in ("from", "to", "dma") if values[key] is not None]
     faults = [f"{where}: key {key!r}: found {dma!r}; {nearest(dma, dmas)}" for key, dma in named if dma not in dmas]
-    edge = values["from"] is not None or values["to"] is not None
-    if edge == (values["dma"] is not None):
+    edge = "from" in table or "to" in table
+    if edge == ("dma" in table):
         faults.append(f"{where}: found {'both' if edge else 'none'}; possible: 'from' and/or 'to', or else 'dma'")
     if edge and values["kind"] != "flow":
         faults.append(f"{where}: key 'kind': found {values['kind']!r} with 'from' or 'to'; possible: 'flow'")
-    if edge and values["from"] == values["to"]:
+    if values["from"] is not None and values["from"] == values["to"]:
         faults.append(f"{where}: key 'to': found the same DMA as 'from'; possible: another DMA")
-    if values["kind"] == "level" and values["tankAreaM2"] is None:
+    if values["kind"] == "level" and "tankAreaM2" not in table:
         faults.append(f"{where}: key 'tankAreaM2' is missing; possible: the tank's water surface in m2")
+    if values["kind"] != "level" and values["kind"] == table.get("kind") and "tankAreaM2" in table:
+        faults.append(f"{where}: key 'tankAreaM2': found with kind {values['kind']!r}; possible: only with 'level'")
     return faults
 
 
@@ -228,7 +256,7 @@ def _read_meters(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> 
         where = f"network.toml: [[meter]] {name!r}"
         before = len(faults)
         values = read_table(table, _METER_KEYS, where, faults)
-        faults += _meter_faults(values, dmas, where)
+        faults += _meter_faults(table, values, dmas, where)
         if values["id"] in meters:
             faults.append(f"{where}: key 'id': {values['id']!r} is there twice; possible: one table per meter")
         if len(faults) == before:

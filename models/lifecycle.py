@@ -1,0 +1,276 @@
+"""From evidence to events: raise, grow, clear, accept. One event is one alert however many detectors saw it.
+
+(no event) --burst >= 0.5, or isolation >= 0.5 with burst >= 0.35--> burst | boundary_valve
+           --night flow >= 0.5--------------------------------------> night_flow_leak, or growth of a young event
+open       --excess off by a quarter----------------> updated
+           --excess gone for 12 h, or two nights----> cleared
+           --open for acceptAfterDays---------------> closed: the new normal by the site's own rule
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, night_flow
+from models.events import (
+    BOUNDARY_VALVE,
+    BURST_EVENT,
+    CLEARED,
+    CLOSED,
+    CORROBORATED,
+    FREE,
+    HOUR_MS,
+    METER_FAULT,
+    NIGHT_FLOW_LEAK,
+    RAISED,
+    SETTLING_MS,
+    THRESHOLD,
+    UPDATED,
+    emit,
+    grow,
+    is_seen_at_night,
+    note_band,
+    note_scale,
+    note_scores,
+    open_event,
+    tell_calibrations,
+)  # fmt: skip
+from models.params import Params
+from models.schema import NEVER, Record, Records
+from models.state import Buffers
+
+GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
+RECENT_HOURS: Final = 3.0
+WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
+GONE: Final = 0.4  # of the excess: below this it counts as gone
+CLEAR_MS: Final = 12 * HOUR_MS
+CLEAR_NIGHTS: Final = 2
+LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
+REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
+REVISE_MS: Final = 6 * HOUR_MS
+VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
+
+
+@njit(cache=False)
+def losing_neighbour(b: Buffers, p: Params, gain_m3h: float) -> int:
+    """Series of the neighbour that lost what this DMA gained since the burst's start, or -1 (mass conservation)."""
+    slots = max(b.row[0]["burst_slots"], 1)
+    for s in range(1, p.inflows):
+        loss = -b.burst_sums[s] / slots
+        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > b.series[s]["spread"]:
+            return s
+    return -1
+
+
+@njit(cache=False)
+def raise_burst(
+    b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
+) -> int:
+    """A new burst or boundary valve when the evidence suffices and no young one explains it; returns the new count."""
+    row = b.row[0]
+    enough = scores[BURST] >= THRESHOLD or (scores[ISOLATION] >= THRESHOLD and scores[BURST] >= CORROBORATED)
+    if not enough or row["burst_slots"] == 0:
+        return count
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
+            note_scores(event, scores, row["pressure_z"])
+            burst.reset(row, b.burst_sums)
+            return count
+    excess = burst.excess_m3h(row, b.series[0], b.flow_z)
+    if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
+        return count
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        young = slot_end_ms - event["detected_ms"] < GROWING_MS
+        if event["type"] == NIGHT_FLOW_LEAK and young and event["excess_m3h"] >= excess:
+            # a leak that grows faster than the nights can follow; a step larger than the leak is another event
+            grow(b, event, excess, scores)
+            burst.reset(row, b.burst_sums)
+            return count
+    neighbour = losing_neighbour(b, p, excess)
+    kind = BURST_EVENT if neighbour < 0 else BOUNDARY_VALVE
+    i = open_event(b, kind, row["burst_start_ms"], slot_end_ms, excess)
+    if i < 0:
+        return count
+    event = b.events[i]
+    event["neighbour"] = neighbour
+    event["slots"] = row["burst_slots"]
+    note_scores(event, scores, row["pressure_z"])
+    own = b.series[0]
+    note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
+    note_scale(b, p, event)
+    tell_calibrations(b, p, event, scores)
+    burst.reset(row, b.burst_sums)
+    return emit(event, RAISED, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
+    """Whether a night-flow leak was there last night; `rest_m3h` is what the night had beside all known events.
+
+    By day a small leak is lost in the noise of demand, so its end, too, is for the nights to tell.
+    """
+    if rest_m3h + event["excess_m3h"] >= GONE * event["reported_m3h"]:
+        event["nights_gone"] = 0
+        event["below_ms"] = NEVER
+        event["recent_m3h"] = rest_m3h + event["excess_m3h"]
+    else:
+        event["nights_gone"] += 1
+        if event["below_ms"] == NEVER:
+            event["below_ms"] = night_start_ms
+
+
+@njit(cache=False)
+def judge_night(
+    b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
+) -> int:
+    """What last night says: a new night-flow leak, or growth of a young event; returns the new count."""
+    row = b.row[0]
+    excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
+    if np.isnan(excess):
+        return count
+    for i in range(b.events.shape[0]):
+        if is_seen_at_night(b.events[i]):
+            count_night(b.events[i], excess, row["night_start_ms"])
+    if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
+        return count
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        if event["type"] not in (FREE, METER_FAULT) and slot_end_ms - event["detected_ms"] < GROWING_MS:
+            grow(b, event, excess, scores)
+            night_flow.consume(b.nights)
+            return count
+    i = open_event(b, NIGHT_FLOW_LEAK, row["night_shift_ms"], slot_end_ms, excess)
+    if i < 0:
+        return count
+    event = b.events[i]
+    note_scores(event, scores, row["pressure_z"])
+    note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage)
+    note_scale(b, p, event)
+    tell_calibrations(b, p, event, scores)
+    night_flow.consume(b.nights)
+    return emit(event, RAISED, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def accept(b: Buffers, event: Record) -> None:
+    """Make the event's excess part of what is expected: by day, by night, and in the mean."""
+    excess = event["excess_m3h"]
+    for k in range(b.levels.shape[1]):
+        b.levels[0, k] += excess
+    for i in range(b.nights.shape[0]):
+        b.nights[i]["mnf_m3h"] += excess
+    b.series[0]["mean_level"] += excess
+
+
+@njit(cache=False)
+def fading_event(events: Records, drop_m3h: float) -> int:
+    """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
+    best, nearest = -1, np.inf
+    for i in range(events.shape[0]):
+        if events[i]["type"] not in (FREE, METER_FAULT):
+            distance = abs(events[i]["reported_m3h"] - drop_m3h)
+            if distance < nearest:
+                best, nearest = i, distance
+    return best
+
+
+@njit(cache=False)
+def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Records, count: int) -> int:
+    """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
+    own = b.series[0]
+    rest = own["z"] * own["spread"]  # what is left beside all known events
+    drop = 0.0
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        if event["type"] in (FREE, METER_FAULT):
+            continue
+        if slot_end_ms - event["detected_ms"] >= p.accept_ms:
+            accept(b, event)
+            count = emit(event, CLOSED, slot_end_ms, out, count)
+            event["type"] = FREE
+            continue
+        if np.isnan(rest) or event["detected_ms"] == slot_end_ms:
+            continue
+        # one wild slot is no change of size
+        limit = WILD * max(event["excess_m3h"], event["reported_m3h"])
+        excess = min(max(rest + event["excess_m3h"], -limit), limit)
+        event["recent_m3h"] += min(1.0, p.slot_hours / RECENT_HOURS) * (excess - event["recent_m3h"])
+        drop = event["reported_m3h"] - event["recent_m3h"]
+        if event["below_ms"] == NEVER:
+            if event["type"] == NIGHT_FLOW_LEAK:
+                event["lost_m3"] += event["excess_m3h"] * p.slot_hours * event["ndf_h"] / 24.0
+            elif excess >= GONE * event["reported_m3h"]:  # a slot after the repair is neither loss nor a measure of it
+                event["lost_m3"] += event["excess_m3h"] * p.slot_hours
+                if slot_end_ms - event["detected_ms"] < SETTLING_MS:
+                    event["slots"] += 1
+                    event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
+        changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
+        if changed and slot_end_ms - event["updated_ms"] >= REVISE_MS:
+            note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
+            count = emit(event, UPDATED, slot_end_ms, out, count)
+    if np.isnan(rest):
+        return count
+    return fade(b.events, fading_event(b.events, drop), slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: int) -> int:
+    """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
+    for i in range(events.shape[0]):
+        event = events[i]
+        if event["type"] in (FREE, METER_FAULT):
+            continue
+        share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
+        if event["nights_gone"] == 0 and (i != fading or share >= GONE):
+            event["below_ms"] = NEVER
+        elif event["below_ms"] == NEVER:
+            event["below_ms"] = slot_end_ms
+        if i != fading or not GONE <= share < 1.0 - REVISE:
+            event["less_ms"] = NEVER
+        elif event["less_ms"] == NEVER:
+            event["less_ms"] = slot_end_ms
+        is_over = event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS
+        if is_seen_at_night(event):
+            is_over = event["nights_gone"] >= CLEAR_NIGHTS or (is_over and share < GONE and event["nights_gone"] > 0)
+        if is_over:
+            event["ended_ms"] = event["below_ms"]
+            count = emit(event, CLEARED, slot_end_ms, out, count)
+            event["type"] = FREE
+        elif event["less_ms"] != NEVER and slot_end_ms - event["less_ms"] >= LESS_MS:
+            event["excess_m3h"] = event["recent_m3h"]
+            event["less_ms"] = NEVER
+            count = emit(event, UPDATED, slot_end_ms, out, count)
+    return count
+
+
+@njit(cache=False)
+def judge_meter(
+    b: Buffers, channel: int, stuck: bool, value: float, slot_end_ms: int, slot_ms: int, out: Records, count: int
+) -> int:
+    """Raise or clear the fault of one stuck meter; returns the new count."""
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
+        if event["type"] == METER_FAULT and event["channel"] == channel:
+            if not stuck and b.channels[channel]["flat_slots"] == 0 and not np.isnan(value):
+                event["ended_ms"] = slot_end_ms - slot_ms
+                event["observed"] = value
+                count = emit(event, CLEARED, slot_end_ms, out, count)
+                event["type"] = FREE
+            return count
+    if not stuck:
+        return count
+    i = open_event(b, METER_FAULT, b.channels[channel]["flat_since_ms"], slot_end_ms, 0.0)
+    if i < 0:
+        return count
+    event = b.events[i]
+    event["channel"] = channel
+    event["score"] = 1.0
+    event["slots"] = b.channels[channel]["flat_slots"]
+    note_band(event, value, np.nan, np.nan, np.nan)
+    return emit(event, RAISED, slot_end_ms, out, count)
