@@ -171,7 +171,8 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
     return Buffers(
         row=row,
         channels=channel,
-        heard=np.zeros((lateness_minutes // slot_minutes + 2, channels), np.int64),
+        # the frontier may be one lateness behind the others, and a meter one lateness ahead of them
+        heard=np.zeros((2 * (lateness_minutes // slot_minutes) + 4, channels), np.int64),
         series=lines,
         levels=np.zeros((series, slots_of_week), np.float32),
         weeks=np.zeros((series, slots_of_week), np.uint8),

@@ -172,6 +172,19 @@ def test_order_within_lateness_does_not_matter_for_several_readings_a_slot_eithe
         assert first.tobytes() == second.tobytes()
 
 
+def test_meters_that_come_half_a_day_apart_do_not_leave_the_engine_behind_for_good(site):
+    """Partitions of a replay: one meter's window after the other's, each just within the lateness."""
+    block = readings(10, seed=1)
+    window = (block["time_ms"] - 1) // (site.lateness_minutes * 60_000 - SLOT_MS)
+    by_meter = block[np.lexsort((block["time_ms"], block["meter"], window))]
+    for dma in ("A", "B", "C"):
+        one, other = Engine(site, dma), Engine(site, dma)
+        expected, got = one.step(block), other.step(by_meter)
+        assert got.late == 0
+        assert one.watermark_ms == other.watermark_ms
+        assert got.detections.tobytes() == expected.detections.tobytes()
+
+
 def test_a_spike_within_a_burst_changes_neither_its_size_nor_its_life(site):
     block = readings(DAYS, seed=1, b=BURST)
     spike = (block["meter"] == site.meter_row["A-B"]) & (block["time_ms"] == slot_time(30 * DAY + 60))
