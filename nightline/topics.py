@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
-BOOTSTRAP = click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Kafka broker, host:port.")
+
+def _addresses(_: click.Context, __: click.Parameter, value: str) -> str:
+    """host:port[,host:port…], an IPv6 host in brackets."""
+    addresses = [address.strip() for address in value.split(",")]
+    for address in addresses:
+        found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})", address)
+        if found is None or not 0 < int(found[2]) < 65536:
+            raise click.ClickException(f"--bootstrap: found {value!r}; possible: host:port[,host:port…], ports 1 to 65535")
+    return ",".join(addresses)
+
+
+BOOTSTRAP = click.option(
+    "--bootstrap",
+    default="127.0.0.1:9092",
+    show_default=True,
+    callback=_addresses,
+    help="Kafka brokers, host:port[,host:port…].",
+)
 PREFIX = click.option("--prefix", default="nightline", show_default=True, help="First part of every topic's name.")
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
@@ -42,7 +43,7 @@ from models.schema import Alert, Readings
 from streams.detections import pack_detections
 from streams.dlq import dead_letter
 from streams.outbox import Message
-from streams.topics import ALERTS, DETECTIONS, OPEN_ALERTS, PACKED_LIMIT, READING_LIMIT, READINGS
+from streams.topics import ALERTS, DAY_MS, DETECTIONS, OPEN_ALERTS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
 from streams.transport import Block
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ log = logging.getLogger("nightline")
 REPLAY_HEADER: Final = ("nl-origin", b"replay")
 FUTURE_MS: Final = 3_600_000
 """A reading may be observed this much later than its message was produced: clocks are never quite the same."""
+PAST_MS: Final = RAW_DAYS * DAY_MS
+"""A live reading may be observed this much earlier: as long as raw readings are retained. What is older comes from a
+clock that is wrong, or is history, which `nightline replay` marks as such."""
+KNOWN_MS: Final = 631_152_000_000
+"""1990. A message's own time before that is no time: -1 where the client set none, or 0 of a clock never set."""
 
 DETECTOR_NAMES: Final = tuple(detector.name for detector in DETECTORS)
 
@@ -73,35 +79,16 @@ class Router:
         decoded = self._decoder.decode(payloads)
         for reject in decoded.rejects:
             reasons.setdefault(reject.message, [reject.reason])
-        readings, message = self._drop_future(decoded.readings, decoded.message, records, reasons)
+        of_replay = _replayed(records)
+        readings, message = _drop_wrong_times(decoded.readings, decoded.message, records, of_replay, reasons)
         found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
-        replayed = _replayed(records)[message]
+        replayed = of_replay[message]
         for origin, mine in (("replay", replayed), ("live", ~replayed)):
             if mine.any():
                 for row, part in split(readings if mine.all() else readings[mine], self._subscribers):
                     dma = self._site.dmas[row].id
                     found += [Message(READINGS, dma.encode(), blob, []) for blob in self._pack(dma, part, origin)]
         return found
-
-    def _drop_future(
-        self, readings: Readings, message: NDArray[np.int32], records: list[Any], reasons: dict[int, list[str]]
-    ) -> tuple[Readings, NDArray[np.int32]]:
-        """A clock that is ahead would move the watermark past everybody else's readings."""
-        produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
-        future = (readings["time_ms"] > produced_ms + FUTURE_MS) & (produced_ms >= 0)
-        if not future.any():
-            return readings, message
-        for at in np.unique(message[future]).tolist():
-            of_message = message == at
-            times = readings["time_ms"][of_message & future]
-            reason = (
-                f"observedAt {rfc3339(int(times[0]))} is more than 1 h ahead of the message's own time "
-                f"{rfc3339(records[at].timestamp)}"
-            )
-            if of_message.sum() > 1:
-                reason += f"; {len(times)} of {int(of_message.sum())} readings rejected"
-            reasons.setdefault(at, []).append(reason)
-        return readings[~future], message[~future]
 
     def _pack(self, dma: str, readings: Readings, origin: str) -> Iterator[bytes]:
         """One message, or as many as keep each below the limit."""
@@ -112,6 +99,37 @@ class Router:
         half = len(readings) // 2
         yield from self._pack(dma, readings[:half], origin)
         yield from self._pack(dma, readings[half:], origin)
+
+
+def _drop_wrong_times(
+    readings: Readings,
+    message: NDArray[np.int32],
+    records: list[Any],
+    of_replay: NDArray[np.bool_],
+    reasons: dict[int, list[str]],
+) -> tuple[Readings, NDArray[np.int32]]:
+    """Leaves out what a wrong clock observed: one ahead would move the watermark past everybody else's readings."""
+    produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
+    known = produced_ms >= KNOWN_MS
+    future = known & (readings["time_ms"] > produced_ms + FUTURE_MS)
+    past = known & ~of_replay[message] & (readings["time_ms"] < produced_ms - PAST_MS)
+    if not (future.any() or past.any()):
+        return readings, message
+    for wrong, what in (
+        (future, "more than 1 h ahead of"),
+        (past, f"more than {RAW_DAYS} days before"),
+    ):
+        for at in np.unique(message[wrong]).tolist():
+            of_message = message == at
+            times = readings["time_ms"][of_message & wrong]
+            reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(records[at].timestamp)}"
+            if what.endswith("before"):
+                reason += "; possible: history with the header nl-origin: replay"
+            if of_message.sum() > 1:
+                reason += f"; {len(times)} of {int(of_message.sum())} readings rejected"
+            reasons.setdefault(at, []).append(reason)
+    kept = ~(future | past)
+    return readings[kept], message[kept]
 
 
 def _oversized(payloads: list[bytes | None]) -> dict[int, list[str]]:
@@ -141,8 +159,6 @@ class Watcher:
     def __init__(self, site: Site, bundle: Bundle | None = None) -> None:
         self._site, self._bundle = site, bundle
         self._engines: dict[int, dict[str, Engine]] = {}
-        self.late = 0
-        """Readings that came after their slot was closed, since the start."""
 
     def start_over(self, partition: int) -> None:
         """The partition is read again from its start."""
@@ -158,6 +174,7 @@ class Watcher:
         engines = self._engines.setdefault(block.partition, {})
         found: list[Message] = []
         packed: list[Packed] = []
+        late: Counter[str] = Counter()
         for record in block.records:
             try:
                 packed.append(self._unpack(record.value))
@@ -173,7 +190,7 @@ class Watcher:
             if engine is None:
                 engine = engines[dma] = Engine(self._site, dma, self._bundle)
             result = engine.step(readings[0] if len(readings) == 1 else np.concatenate(readings), origin)
-            self.late += result.late
+            late[dma] += result.late
             if publish:
                 alerts += result.alerts
                 key = dma.encode()
@@ -183,6 +200,8 @@ class Watcher:
                 ]
         for alert in alerts:
             found += alert_messages(alert, self._site.name)
+        if publish:
+            _warn_of_unused(block, packed, late)
         return found, alerts
 
     def _unpack(self, value: bytes | None) -> Packed:
@@ -192,6 +211,23 @@ class Watcher:
         if packed.dma not in self._site.dma_row:
             raise ValueError(f"DMA {packed.dma!r} is not in network.toml")
         return packed
+
+
+def _warn_of_unused(block: Block, packed: list[Packed], late: Counter[str]) -> None:
+    """One line for the readings of a block that no engine judged, by DMA."""
+    unknown: Counter[str] = Counter()
+    for part in packed:
+        unknown[part.dma] += part.unknown
+    said = [
+        f"{counts.total()} readings {what} ({', '.join(f'{dma} {count}' for dma, count in sorted(counts.items()) if count)})"
+        for what, counts in (
+            ("came after their slot was closed", late),
+            ("are of meters that are not in network.toml, or of another kind there", unknown),
+        )
+        if counts.total()
+    ]
+    if said:
+        log.warning("%s partition %d: not judged: %s", block.topic, block.partition, "; ".join(said))
 
 
 def alert_messages(alert: Alert, site_name: str) -> list[Message]:

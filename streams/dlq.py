@@ -10,15 +10,17 @@ from streams.topics import DEAD_LETTERS, RAW_LIMIT
 REASON_LIMIT: Final = 2000
 OVERHEAD: Final = 64 * 1024
 """Room for key, reason and the record's own framing beside the value."""
+OURS: Final = frozenset(("reason", "topic", "partition", "offset", "size"))
+"""Headers a reader of dead letters relies on. A sender's own of such a name are kept as `x-<name>`."""
 
 
 def dead_letter(record: Any, reason: str) -> Message:
     """Key and raw bytes of `record` (aiokafka's), its own headers, and ours: reason, topic, partition, offset.
 
-    A null value stays null. A value beyond the topic's limit, which only a compressed batch can hold, is cut, and header
-    `size` tells its length.
+    A null value stays null; a header's becomes empty. A value beyond the topic's limit, which only a compressed batch can
+    hold, is cut, and header `size` tells its length.
     """
-    headers = [(name, value) for name, value in record.headers if value is not None]
+    headers = [(f"x-{name}" if name in OURS else name, value or b"") for name, value in record.headers]
     headers += [
         ("reason", reason[:REASON_LIMIT].encode()),
         ("topic", record.topic.encode()),

@@ -9,6 +9,7 @@ drops what is not read in time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ PART_BYTES: Final = 2 << 20
 COLUMN_LENGTH: Final = 20_000
 """Entries of one columnar message; far below the limit of a reading message."""
 STALL_SECONDS: Final = 30.0
+"""How long nothing may move when the group has no member."""
+BUSY_SECONDS: Final = 180.0
+"""How long nothing may move when it has: a worker that starts reads its partitions again first."""
 POLL_SECONDS: Final = 0.01
 
 
@@ -109,17 +113,23 @@ def _columns(site: Site, readings: Readings) -> Iterator[tuple[bytes, bytes, int
             yield meter.encode(), write(columns), len(rows)
 
 
+def partitions_of(client: KafkaAdminClient, topics: list[str]) -> list[TopicPartition]:
+    """Of all `topics`. Raises KafkaUnavailableError for one that does not exist."""
+    found = []
+    for topic in client.describe_topics(topics):
+        if not topic["partitions"]:
+            raise KafkaUnavailableError(f"Kafka has no topic {topic['name']}; create it with: nightline topics apply")
+        found += [TopicPartition(topic["name"], part["partition_index"]) for part in topic["partitions"]]
+    return found
+
+
 class Followers:
     """How far the workers of a prefix have come."""
 
     def __init__(self, client: KafkaAdminClient, prefix: str) -> None:
         self._client, self._group = client, worker_group(prefix)
         self.raw, self.readings = topic_name(prefix, RAW), topic_name(prefix, READINGS)
-        self._partitions = []
-        for topic in client.describe_topics([self.raw, self.readings]):
-            if not topic["partitions"]:
-                raise KafkaUnavailableError(f"Kafka has no topic {topic['name']}; create it with: nightline topics apply")
-            self._partitions += [TopicPartition(topic["name"], part["partition_index"]) for part in topic["partitions"]]
+        self._partitions = partitions_of(client, [self.raw, self.readings])
 
     def committed(self) -> dict[TopicPartition, int]:
         """Committed offset by partition of both topics; partitions without one are left out."""
@@ -139,20 +149,40 @@ class Followers:
     def wait(self, goal: dict[TopicPartition, int], what: str) -> None:
         """Until the committed offsets have reached `goal`. Raises NoProgressError when nothing moves for so long."""
         last: dict[TopicPartition, int] | None = None
-        moved = time.monotonic()
+        moved, patience = time.monotonic(), STALL_SECONDS
         while True:
             committed = self.committed()
             if all(committed.get(tp, 0) >= offset for tp, offset in goal.items()):
                 return
             if committed != last:
-                last, moved = committed, time.monotonic()
-            elif time.monotonic() - moved > STALL_SECONDS:
-                behind = sum(offset - committed.get(tp, 0) for tp, offset in goal.items())
-                raise NoProgressError(
-                    f"no worker of group {self._group} has {what} anything for {STALL_SECONDS:.0f} s, "
-                    f"{behind} messages wait; start one with: nightline worker SITE (or publish with --no-wait)"
-                )
+                last, moved, patience = committed, time.monotonic(), STALL_SECONDS
+            elif time.monotonic() - moved > patience:
+                behind = sum(max(0, offset - committed.get(tp, 0)) for tp, offset in goal.items())
+                members = self.members()
+                if not members:
+                    raise NoProgressError(
+                        f"no worker of group {self._group} has {what} anything for {patience:.0f} s, "
+                        f"{behind} messages wait; start one with: nightline worker SITE (or publish with --no-wait)"
+                    )
+                if patience >= BUSY_SECONDS:
+                    raise NoProgressError(
+                        f"{members} workers of group {self._group} are there, but have not {what} anything for "
+                        f"{patience:.0f} s, {behind} messages wait; their logs may say why"
+                    )
+                patience = min(patience + STALL_SECONDS, BUSY_SECONDS)
             time.sleep(POLL_SECONDS)
+
+    def members(self) -> int:
+        """How many workers the group has; 0 where the broker cannot say, as an embedded one."""
+        loud = logging.getLogger("kafka.admin")
+        level = loud.level
+        loud.setLevel(logging.ERROR)  # it complains of every member whose metadata is Faust's
+        try:
+            return len(self._client.describe_groups([self._group])[self._group]["members"])
+        except (KafkaError, LookupError, TypeError):
+            return 0
+        finally:
+            loud.setLevel(level)
 
 
 class Replay:
@@ -163,7 +193,12 @@ class Replay:
         self.done = Replayed()
         self._client, options = connect(bootstrap)
         self._raw = topic_name(prefix, RAW)
-        self._followers = Followers(self._client, prefix) if wait else None
+        try:
+            partitions_of(self._client, [self._raw])
+            self._followers = Followers(self._client, prefix) if wait else None
+        except BaseException:
+            self._client.close()
+            raise
         self._producer = KafkaProducer(
             bootstrap_servers=bootstrap, acks="all", linger_ms=5, batch_size=256 * 1024,
             max_request_size=REQUEST_LIMIT, **options,

@@ -23,6 +23,8 @@ DEFAULT_PARTITIONS: Final = 12
 DAY_MS: Final = 86_400_000
 MIB: Final = 1 << 20
 
+RAW_DAYS: Final = 14
+"""How long raw readings are kept."""
 RAW_LIMIT: Final = 16 * MIB
 """Largest record batch the raw topic takes; whatever it takes, the dead-letter topic takes with its headers."""
 READING_LIMIT: Final = 4 * MIB
@@ -70,7 +72,7 @@ class Topic:
 
 
 TOPICS: Final = (
-    Topic(RAW, "meter id", 14, RAW_LIMIT),
+    Topic(RAW, "meter id", RAW_DAYS, RAW_LIMIT),
     Topic(READINGS, "DMA id", 30),
     Topic(DETECTIONS, "DMA id", 90),
     Topic(COMMANDS, "DMA id", 365),

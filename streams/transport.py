@@ -25,6 +25,7 @@ got when a seek happened meanwhile, and seeks again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
+
+log = logging.getLogger("nightline")
 
 
 class Block:
@@ -205,6 +208,12 @@ class Consumer(driver.Consumer):
         rebuilt = [tp for tp in self.assignment() if tp.topic in self.rebuilt_topics]
         if rebuilt:
             starts = {ensure_TP(tp): offset for tp, offset in (await self.earliest_offsets(*rebuilt)).items()}
+            for tp, offset in sorted(starts.items()):
+                if offset:
+                    log.warning(
+                        "%s: state of partition %d is rebuilt from offset %d: what came before has been deleted",
+                        tp.topic, tp.partition, offset,
+                    )  # fmt: skip
             await self.seek_wait(starts)
             self._read_offset.update({tp: offset or None for tp, offset in starts.items()})
         self._forget()

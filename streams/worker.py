@@ -1,8 +1,9 @@
 """One worker: a Faust app with the block transport and the agents `route` and `watch`.
 
 Start as many as there are partitions, at most; Kafka shares the partitions out among them. A worker stops in three
-ways: on SIGTERM or SIGINT after leaving the group (exit code 0), on a fault of ours or of the broker with one line and
-the traceback (exit code 1), or killed, which loses nothing: what was not acknowledged is read again.
+ways: on SIGTERM or SIGINT after leaving the group (exit code 0, or 1 when that took too long), on a fault of ours or of
+the broker with one line and the traceback (exit code 1), or killed, which loses nothing: what was not acknowledged is
+read again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from models.engine import Engine
 from models.network import Site
 from models.schema import KINDS, READING
 from streams.agents import Router, Watcher, announce
+from streams.logs import Repeats
 from streams.outbox import Message, publish
 from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
 from streams.transport import Block, Continuity, Transport, block_topic
@@ -148,8 +150,9 @@ def warm_up(site: Site, bundle: Bundle | None) -> float:
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """Ours from `level`, everybody else's warnings; one line each on stderr."""
+    """Ours from `level`, everybody else's warnings without repetitions; one line each on stderr."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("nightline").setLevel(level)
@@ -173,14 +176,19 @@ async def _serve(worker: Worker) -> int:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(worker.stop.wait(), 0.1)
     crashed = app.crashed or worker.fault is not None
-    try:
-        await asyncio.wait_for(app.stop(), STOP_SECONDS)
-    except TimeoutError:
+    # not wait_for: it would wait for ever for Faust, which swallows the cancellation while messages are not acked
+    stopping = asyncio.ensure_future(app.stop())
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    stopped = stopping.done()
+    if not stopped:
         log.warning("left without a proper good-bye: something did not stop within %.0f s", STOP_SECONDS)
-    if crashed:
+    if crashed or worker.fault is not None:
         reason = worker.fault or app.crash_reason
         log.error("worker stopped: %s: %s", type(reason).__name__, reason)
         return 1
+    if not stopped:
+        return 1
+    stopping.result()
     log.info("worker stopped")
     return 0
 
@@ -195,12 +203,12 @@ def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str) -
     )  # fmt: skip
 
     async def main(data: Path) -> int:
-        return await _serve(Worker(site, bundle, bootstrap, prefix, data))
+        code = await _serve(Worker(site, bundle, bootstrap, prefix, data))
+        if code:
+            shutil.rmtree(data, ignore_errors=True)
+            logging.shutdown()
+            os._exit(code)  # a crashed consumer's thread, or a task that swallows its cancellation, may never end
+        return code
 
     with tempfile.TemporaryDirectory(prefix="nightline-worker-", ignore_cleanup_errors=True) as folder:
-        code = asyncio.run(main(Path(folder)))
-        if code:
-            shutil.rmtree(folder, ignore_errors=True)
-            logging.shutdown()
-            os._exit(code)  # a crashed consumer's thread may never end
-    return code
+        return asyncio.run(main(Path(folder)))

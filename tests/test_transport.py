@@ -184,7 +184,7 @@ def test_a_commit_that_failed_is_tried_again(consumer: Any, broker: Broker) -> N
 
 
 def test_rebuilt_topics_are_sought_to_their_start_and_others_to_their_committed_offset(
-    consumer: Any, broker: Broker
+    consumer: Any, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     packed = TP("packed", 0)
     broker.partitions = {RAW, packed}
@@ -194,6 +194,7 @@ def test_rebuilt_topics_are_sought_to_their_start_and_others_to_their_committed_
     assert consumer._read_offset[RAW] == 40
     assert consumer._read_offset[packed] == 7
     assert consumer.committed(packed) == 90
+    assert caplog.messages == ["packed: state of partition 0 is rebuilt from offset 7: what came before has been deleted"]
 
 
 def test_records_fetched_while_a_seek_happened_are_dropped_and_sought_again(

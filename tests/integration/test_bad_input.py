@@ -11,7 +11,8 @@ import pytest
 from kafka import KafkaProducer
 
 from models.packing import unpack_block
-from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, topic_name
+from streams.replay import Replay
+from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, admin, topic_name
 from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
 
 pytestmark = pytest.mark.kafka
@@ -100,6 +101,28 @@ def test_a_torn_block_of_readings_is_a_dead_letter(kafka: str, new_prefix: Calla
     assert all(
         "torn" in reason or "null" in reason for letter in dead for reason in [dict(letter.headers)["reason"].decode()]
     )
+
+
+def test_a_worker_whose_output_topic_was_deleted_still_ends_on_sigterm_and_says_little(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path
+) -> None:
+    prefix = new_prefix(partitions=1)
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+        with admin(kafka) as client:
+            client.delete_topics([topic_name(prefix, DEAD_LETTERS)])
+        producer = KafkaProducer(bootstrap_servers=kafka, acks="all")
+        producer.send(topic_name(prefix, RAW), value=b"torn", key=b"A").get(30)
+        producer.close()
+        time.sleep(5)
+        assert worker.stop() == 1
+        assert "left without a proper good-bye" in worker.said
+        assert len(worker.said) < 20_000
+
+
+def test_replay_without_waiting_names_a_missing_topic(kafka: str) -> None:
+    with pytest.raises(KafkaUnavailableError, match=r"no topic nowhere\.readings\.raw\.v1"):
+        Replay(town(), kafka, "nowhere", wait=False)
 
 
 def test_a_worker_without_its_topics_says_how_to_create_them(kafka: str, tmp_path: Path) -> None:

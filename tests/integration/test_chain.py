@@ -35,6 +35,8 @@ def test_replayed_history_gives_the_alerts_of_the_engine_id_for_id(
     with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
         worker.wait_until_assigned()
         with Replay(site, kafka, prefix) as feed:
+            assert feed._followers is not None
+            assert feed._followers.members() == 1
             done = feed.run(windows(block))
         assert done.readings == len(block)
         assert worker.stop() == 0
@@ -135,6 +137,16 @@ def test_replay_says_when_no_worker_follows(
 ) -> None:
     monkeypatch.setattr("streams.replay.STALL_SECONDS", 1.0)
     with Replay(town(), kafka, new_prefix()) as feed, pytest.raises(NoProgressError, match=r"no worker of group .* 1 s"):
+        feed.run(windows(history(8)))
+
+
+def test_replay_is_patient_with_a_group_that_has_members_and_says_so(
+    kafka: str, new_prefix: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.replay.STALL_SECONDS", 1.0)
+    monkeypatch.setattr("streams.replay.BUSY_SECONDS", 2.0)
+    monkeypatch.setattr("streams.replay.Followers.members", lambda _: 3)
+    with Replay(town(), kafka, new_prefix()) as feed, pytest.raises(NoProgressError, match=r"3 workers of .* there.* 2 s"):
         feed.run(windows(history(8)))
 
 

@@ -1,0 +1,153 @@
+"""What the agents make of blocks, without a broker: wrong clocks, dead letters, readings nobody judged; and their edges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from models.packing import pack_block, unpack_block
+from nightline.cli import nightline
+from streams import outbox
+from streams.agents import REPLAY_HEADER, Router, Watcher
+from streams.dlq import dead_letter
+from streams.logs import Repeats
+from streams.outbox import Message, PublishTimeoutError, publish
+from streams.topics import ALERTS, DEAD_LETTERS, READINGS
+from streams.transport import Block
+from tests.synthetic import START_MS, make_site, readings
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+@dataclass
+class Record:
+    """As aiokafka's."""
+
+    value: bytes | None
+    timestamp: int = START_MS
+    offset: int = 0
+    topic: str = "raw"
+    partition: int = 0
+    key: bytes | None = b"in-A"
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+def reading(observed_ms: int) -> dict[str, object]:
+    return {"meterId": "in-A", "kind": "flow", "value": 1.5, "unit": "m3/h", "observedAt": observed_ms}
+
+
+def raw(observed_ms: int, **fields: Any) -> Record:
+    return Record(json.dumps(reading(observed_ms)).encode(), **fields)
+
+
+def routed(*records: Record) -> tuple[int, list[str]]:
+    """Number of readings published for DMA A, and the reasons of the dead letters."""
+    site = make_site()
+    messages = Router(site).route(Block(list(records)))
+    packed = [unpack_block(site, m.value or b"") for m in messages if m.dataset == READINGS and m.key == b"A"]
+    count = sum(len(part.readings) for part in packed)
+    return count, [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
+
+
+@pytest.mark.parametrize("shift_ms", [0, HOUR_MS, -14 * DAY_MS])
+def test_a_live_reading_near_its_messages_own_time_is_routed(shift_ms: int) -> None:
+    assert routed(raw(START_MS + shift_ms)) == (1, [])
+
+
+def test_a_reading_too_far_ahead_is_a_dead_letter_replayed_or_not() -> None:
+    for headers in ((), (REPLAY_HEADER,)):
+        count, (reason,) = routed(raw(START_MS + HOUR_MS + 1000, headers=headers))
+        assert count == 0
+        assert "2026-01-05T00:00:01.000Z is more than 1 h ahead of the message's own time 2026-01-04T23:00:00" in reason
+
+
+def test_a_live_reading_older_than_raw_readings_are_kept_is_a_dead_letter_that_names_both_times() -> None:
+    count, (reason,) = routed(raw(START_MS - 14 * DAY_MS - 1000))
+    assert count == 0
+    assert reason.startswith("observedAt 2025-12-21T22:59:59")
+    assert "is more than 14 days before the message's own time 2026-01-04T23:00:00" in reason
+
+
+def test_a_replay_may_be_as_old_as_it_likes() -> None:
+    assert routed(raw(START_MS - 3000 * DAY_MS, headers=(REPLAY_HEADER,))) == (1, [])
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 631_151_999_999])
+def test_a_message_time_before_1990_is_no_time(timestamp: int) -> None:
+    assert routed(raw(START_MS, timestamp=timestamp)) == (1, [])
+
+
+def test_the_good_readings_of_a_batch_with_a_wrong_clock_are_kept() -> None:
+    times = [START_MS, START_MS - 20 * DAY_MS, START_MS + DAY_MS]
+    count, (reason,) = routed(Record(json.dumps([reading(time) for time in times]).encode()))
+    assert count == 1
+    assert "1 of 3 readings rejected" in reason
+    assert "ahead" in reason
+    assert "before" in reason
+
+
+def test_a_senders_headers_do_not_hide_those_of_the_dead_letter() -> None:
+    names = ("reason", "topic", "partition", "offset", "size")
+    theirs: list[tuple[str, bytes | None]] = [(name, b"theirs") for name in names]
+    letter = dead_letter(Record(b"x", offset=7, headers=(*theirs, ("empty", None), ("own", b"1"))), "because")
+    assert letter.headers == [
+        *((f"x-{name}", b"theirs") for name in names),
+        ("empty", b""), ("own", b"1"),
+        ("reason", b"because"), ("topic", b"raw"), ("partition", b"0"), ("offset", b"7"),
+    ]  # fmt: skip
+
+
+def test_late_readings_leave_one_line_for_each_block_by_dma(caplog: pytest.LogCaptureFixture) -> None:
+    site, watcher = make_site(), Watcher(make_site())
+    quiet = readings(2)
+    mine = quiet[quiet["meter"] == site.meter_row["in-A"]]
+    block = Block([Record(pack_block(site, "A", mine, "live"), topic="readings")])
+    watcher.watch(block)
+    assert caplog.messages == []
+    watcher.watch(Block([Record(pack_block(site, "A", mine[:5], "live"), topic="readings")]), publish=False)
+    assert caplog.messages == []
+    watcher.watch(Block([Record(pack_block(site, "A", mine[:5], "live"), topic="readings")]))
+    assert caplog.messages == ["readings partition 0: not judged: 5 readings came after their slot was closed (A 5)"]
+
+
+def test_a_repeated_line_of_somebody_else_is_written_once_with_a_count_and_ours_always() -> None:
+    now = [0.0]
+    repeats = Repeats(lambda: now[0])
+
+    def passes(name: str, text: str) -> str | None:
+        record = logging.LogRecord(name, logging.WARNING, "", 0, "%s", (text,), None)
+        return record.getMessage() if repeats.filter(record) else None
+
+    said = "x" * 60
+    assert passes("aiokafka", said + "1") == said + "1"
+    assert [passes("aiokafka", said + "2") for _ in range(5)] == [None] * 5
+    assert passes("aiokafka.other", said) == said
+    assert passes("nightline", said) == passes("nightline", said) == said
+    now[0] = 31.0
+    assert passes("aiokafka", said + "3") == f"{said}3 (5 more like it were held back)"
+
+
+def test_a_publish_the_broker_never_confirms_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_SECONDS", 0.05)
+
+    class Producer:
+        async def send(self, *_: Any) -> Any:
+            return asyncio.get_running_loop().create_future()
+
+    app: Any = type("App", (), {"producer": Producer()})
+    with pytest.raises(PublishTimeoutError, match=r"^1 messages to p\.alerts\.v1: the broker has not confirmed"):
+        asyncio.run(publish(app, "p", [Message(ALERTS, b"k", b"v", [])]))
+
+
+@pytest.mark.parametrize("value", ["", "host", "host:", ":9092", "host:0", "host:65536", "kafka://host:1", "a:1,,b:2"])
+def test_a_bootstrap_that_is_no_address_is_refused_in_one_line(value: str) -> None:
+    result = CliRunner().invoke(nightline, ["topics", "list", "--bootstrap", value])
+    assert result.exit_code != 0
+    assert result.output == f"Error: --bootstrap: found {value!r}; possible: host:port[,host:port…], ports 1 to 65535\n"
