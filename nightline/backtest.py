@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from models.config import ConfigError
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what comes out.")
-@click.option("--no-model", is_flag=True, help="Do not load the champion model of the site.")
+@click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def backtest(site: Path, readings: Path, labels: Path | None, out: Path, no_model: bool) -> None:
     """Run history through the engine, without Kafka; write alerts, detections, a scorecard and a report.
 
@@ -34,17 +35,20 @@ def backtest(site: Path, readings: Path, labels: Path | None, out: Path, no_mode
     from training.backtest import backtest as run_backtest  # noqa: PLC0415
     from training.history import read_history  # noqa: PLC0415
     from training.scorecard import read_labels  # noqa: PLC0415
+    from training.staging import staged  # noqa: PLC0415
 
     place = load_site(site)
     leaks = None if labels is None else read_labels(labels, place)
     bundle = None
     if not no_model:
-        from training.registry import champion  # noqa: PLC0415
+        from training.registry import champions  # noqa: PLC0415
 
-        bundle = champion(site, "*")
-    out.mkdir(parents=True, exist_ok=True)
-    history = read_history(readings, place, WINDOW_MINUTES, out / "rejects.csv")
-    result = run_backtest(place, _with_progress(history), out, bundle, leaks)
+        bundle = champions(site, place.dma_row)
+    if readings.is_dir() and readings.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
+    with staged(out) as fresh:
+        history = read_history(readings, place, WINDOW_MINUTES, fresh / "rejects.csv")
+        result = run_backtest(place, _with_progress(history), fresh, bundle, leaks)
     _say(place, result, history, out)
 
 
@@ -77,6 +81,11 @@ def _say(site: Site, result: Result, history: History, out: Path) -> None:
     if result.scorecard["labelled"]:
         found = ", ".join(f"{summary[kind]['found']} of {summary[kind]['leaks']} {kind}" for kind in ("abrupt", "incipient"))
         click.echo(f"known leaks found: {found}; unexplained alarms: {summary['unexplained']}")
+    whole_ms = max(coverage.slots * coverage.slot_ms for coverage in result.coverage.values())
+    for dma, coverage in result.coverage.items():
+        fault = coverage.fault(site, whole_ms)
+        if fault is not None:
+            click.echo(f"not judged: {dma}: {fault}")
     if result.late:
         click.echo(f"note: {result.late:,} readings came later than the site's lateness and were not judged")
     if history.rejects.count:

@@ -82,3 +82,7 @@ def main() -> None:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)
         sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error or type(error).__name__}", err=True)
+        sys.exit(2)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WINDOW_MINUTES = 1440  # a day at a time; the engine's answers do not depend on it
 
-_DMA = click.option("--dma", help="Of one DMA; of the whole site without.")
+_DMA = click.option("--dma", help="Of one DMA, for backtests, not yet for the worker; of the whole site without.")
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from models.config import ConfigError
 from nightline.sites import load_site
 from nightline.topics import BOOTSTRAP, PREFIX
 
@@ -23,8 +24,12 @@ def worker(site: Path, bootstrap: str, prefix: str, embedded: bool) -> None:
     found = load_site(site)
     from streams import topics  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
     from streams.worker import run_worker, set_up_logging  # noqa: PLC0415
-    from training.registry import champion  # noqa: PLC0415
+    from training.registry import alias_version, champion, scope_folder  # noqa: PLC0415
 
+    own = [dma for dma in found.dma_row if alias_version(site, dma, "champion") is not None]
+    if own:
+        found_at = f"{scope_folder(site, own[0]) / 'champion'}: a model of one DMA, which the worker does not serve yet"
+        raise ConfigError([f"{found_at}; possible: remove that file, and promote a model of the whole site"])
     bundle = champion(site, "*")
     set_up_logging()
     with contextlib.ExitStack() as stack:

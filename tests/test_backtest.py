@@ -20,7 +20,10 @@ from models.state import DETECTION
 from nightline import cli
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, START_MS, make_site, readings, run, step_between
 from training.backtest import DetectionsFile, backtest
+from training.backtest import run as run_engines
+from training.coverage import Coverage
 from training.history import Window, read_history
+from training.registry import champions
 from training.report import read_alerts
 
 DAYS = 35
@@ -171,3 +174,87 @@ def test_a_label_of_an_unknown_dma_stops_before_any_work(site_folder: Path, tmp_
     result = CliRunner().invoke(cli.nightline, arguments)
     assert "dma 'Q' is not in network.toml" in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def arguments(folder: Path, *more: object) -> list[str]:
+    return ["backtest", str(folder), "--readings", str(folder / "readings.csv"), *map(str, more)]
+
+
+def short_site(folder: Path, days: int = 3) -> Path:
+    """Three days: A reports, B's meter is silent for most of the time, C never says a word."""
+    folder.mkdir()
+    (folder / "site.toml").write_text(SITE_TOML, encoding="utf-8")
+    (folder / "network.toml").write_text(NETWORK_TOML, encoding="utf-8")
+    start = np.datetime64(START_MS, "ms")
+    lines = [
+        f"{start + np.timedelta64(15 * (slot + 1), 'm')},{50 + slot % 7},{20 if slot < 90 else ''},"
+        for slot in range(days * DAY)
+    ]
+    (folder / "readings.csv").write_text("\n".join(["timestamp,in-A,A-B,in-C", *lines]) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_an_interrupted_backtest_leaves_the_result_before_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = short_site(tmp_path / "site")
+    done = CliRunner().invoke(cli.nightline, arguments(site, "--out", tmp_path / "out"), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    before = snapshot(tmp_path / "out")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.backtest.write_report", interrupted)
+    for folder in ("out", "new"):
+        stopped = CliRunner().invoke(cli.nightline, arguments(site, "--out", tmp_path / folder))
+        assert stopped.exit_code != 0
+    assert snapshot(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "site"]
+
+
+def test_a_dma_that_could_not_be_judged_is_named_and_its_time_is_not_counted(tmp_path: Path) -> None:
+    site = short_site(tmp_path / "site")
+    done = CliRunner().invoke(cli.nightline, arguments(site, "--out", tmp_path / "out"), catch_exceptions=False)
+    lines = [line for line in done.output.splitlines() if line.startswith("not judged: ")]
+    assert [line.split(":")[1].strip() for line in lines] == ["A", "B", "C"]  # A loses what it hands to B
+    assert "a net inflow in 73 of 271 slots; at least 50% are needed" in lines[1]
+    card = json.loads((tmp_path / "out" / "scorecard.json").read_text(encoding="utf-8"))
+    assert card["summary"]["dmaMonths"] == round((90 + 73) / DAY / 30.44, 2)
+
+
+def test_a_dma_without_a_whole_night_has_no_minimum_night_flow() -> None:
+    site = make_site()
+    day = np.zeros(DAY, DETECTION)
+    day["slot_end_ms"] = START_MS + 900_000 * np.arange(1, DAY + 1)
+    whole, broken = Coverage(900_000), Coverage(900_000)
+    whole.add(site, day)
+    assert whole.fault(site) is None
+    day["observed_m3h"][10] = np.nan  # 02:30 to 02:45
+    broken.add(site, day)
+    assert "no minimum night flow" in (broken.fault(site) or "")
+    assert Coverage(900_000).fault(site) == "no data"
+
+
+def test_each_dma_is_judged_with_its_own_model_else_with_the_sites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {"*": "whole", "B": "own"}
+    monkeypatch.setattr("training.registry.champion", lambda _, scope: given.get(scope))
+    assert champions(tmp_path, ["A", "B"]) == {"A": "whole", "B": "own"}
+    del given["*"]
+    assert champions(tmp_path, ["A", "B"]) == {"B": "own"}
+
+    used: dict[str, object] = {}
+
+    class Watch:
+        def __init__(self, _: object, dma: str, bundle: object) -> None:
+            used[dma] = bundle
+
+        def step(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr("training.backtest.Engine", Watch)
+    block = readings(1)
+    run_engines(make_site(), [Window(START_MS, START_MS + 86_400_001, block)], {"B": "own"}, lambda *_: None)  # type: ignore[dict-item]
+    assert used == {"A": None, "B": "own", "C": None}

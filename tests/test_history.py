@@ -297,3 +297,38 @@ def test_every_kind_a_meter_may_send_is_a_kind_of_the_schema() -> None:
     from training.history_sources import _KINDS_OF_METER  # noqa: PLC0415
 
     assert {kind for kinds in _KINDS_OF_METER.values() for kind in kinds} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["1970-01-01 00:15", "1989-12-31 12:00", "2100-06-01", "9999-01-01 00:15", "9999999999999999", "9" * 20, "²" * 12],
+)
+def test_a_time_outside_1990_to_2100_or_of_strange_digits_is_rejected(tmp_path: Path, time: str) -> None:
+    path = write(tmp_path / "r.csv", f"timestamp,in\n2026-01-05 00:15,1\n{time},2\n2026-01-05 00:30,3\n")
+    assert everything(path, rejects=tmp_path / "rejects.csv")["value"].tolist() == [1.0, 3.0]
+    ((line, reason),) = reasons(tmp_path / "rejects.csv")
+    assert line == 3
+    assert reason.startswith(f"timestamp {time!r} cannot be read; possible: ISO 8601")
+    assert reason.endswith("from 1990 to 2100")
+
+
+def test_an_interval_is_a_whole_number_of_seconds_up_to_a_month(tmp_path: Path) -> None:
+    head = "meterId,observedAt,value,kind,unit,intervalSeconds\n"
+    given = ["inf", "0.5", "0", "-900", "2678401", "900", "2678400"]
+    rows = [f"in,2026-01-05 00:{at:02},5,volume,m3,{seconds}\n" for at, seconds in enumerate(given)]
+    path = write(tmp_path / "r.csv", head + "".join(rows))
+    got = everything(path, rejects=tmp_path / "rejects.csv")
+    np.testing.assert_allclose(got["value"], [20.0, 5 / 744])
+    assert [line for line, _ in reasons(tmp_path / "rejects.csv")] == [2, 3, 4, 5, 6]
+    assert reasons(tmp_path / "rejects.csv")[1][1] == "intervalSeconds 0.5; possible: whole seconds from 1 to 2678400"
+
+
+def test_a_damaged_gzip_and_a_giant_header_cell_are_named(tmp_path: Path) -> None:
+    packed = gzip.compress(b"timestamp,in\n2026-01-05 00:15,1\n" * 50)
+    damaged = packed[:10] + b"\xff" * 40 + packed[50:]
+    (tmp_path / "bad.csv.gz").write_bytes(damaged)
+    with pytest.raises(ConfigError, match=r"bad\.csv\.gz: cannot be read: Error -3"):
+        everything(tmp_path / "bad.csv.gz")
+    path = write(tmp_path / "giant.csv", f"timestamp,in,{'x' * 200_000}\n2026-01-05 00:15,1,\n")
+    with pytest.raises(ConfigError, match=r"giant\.csv: cannot be read: field larger than field limit"):
+        everything(path)

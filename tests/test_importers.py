@@ -259,3 +259,95 @@ def test_the_year_of_l_town_imports_whole(tmp_path: Path) -> None:
     count = sum(window.readings.size for window in history)
     assert count == 119 * 105_120
     assert history.rejects.count == 0
+
+
+WIDE = "timestamp,q\n2026-01-05 00:00,1\n2026-01-05 00:15,2\n"
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_failing_forced_import_leaves_the_old_site_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(WIDE)
+    import_csv(source, tmp_path / "site", CsvOptions("old"))
+    before = snapshot(tmp_path)
+    with pytest.raises(ConfigError, match="possible: an IANA zone"):
+        import_csv(source, tmp_path / "site", CsvOptions("new", timezone="Europe/Roma", force=True))
+    assert snapshot(tmp_path) == before
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.importers.wide_csv.write_readings", full)
+    with pytest.raises(OSError, match="No space"):
+        import_csv(source, tmp_path / "site", CsvOptions("new", force=True))
+    assert snapshot(tmp_path) == before
+
+
+def test_a_move_that_breaks_off_half_way_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(WIDE)
+    import_csv(source, tmp_path / "site", CsvOptions("old"))
+    before = snapshot(tmp_path)
+    rename = Path.rename
+
+    def stuck(self: Path, target: Path) -> Path:
+        if self.name == "site.toml" and self.parent.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stuck)
+    with pytest.raises(OSError, match="Input/output"):
+        import_csv(source, tmp_path / "site", CsvOptions("new", force=True))
+    assert snapshot(tmp_path) == before
+
+
+def test_a_forced_import_takes_only_the_readings_of_the_import_before(tmp_path: Path) -> None:
+    import_battledim(official(tmp_path / "in"), tmp_path / "site")
+    (tmp_path / "site" / "readings" / "notes.txt").write_text("mine")
+    (tmp_path / "site" / "models").mkdir()
+    (tmp_path / "site" / "models" / "card.md").write_text("mine")
+    source = tmp_path / "in.csv"
+    source.write_text(WIDE)
+    import_csv(source, tmp_path / "site", CsvOptions("new", force=True))
+    assert sorted(path.name for path in (tmp_path / "site" / "readings").iterdir()) == ["notes.txt", "readings.csv.gz"]
+    assert (tmp_path / "site" / "models" / "card.md").read_text() == "mine"
+    (tmp_path / "site" / "readings" / "meter-7.csv").write_text(WIDE)
+    with pytest.raises(ConfigError, match=r"found 'meter-7\.csv', which no import made; possible: move it"):
+        import_csv(source, tmp_path / "site", CsvOptions("new", force=True))
+    assert (tmp_path / "site" / "readings" / "meter-7.csv").exists()
+
+
+def test_a_source_inside_the_readings_it_would_replace_is_refused(tmp_path: Path) -> None:
+    readings = tmp_path / "site" / "readings"
+    readings.mkdir(parents=True)
+    source = readings / "readings.csv"
+    source.write_text(WIDE)
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="which the import writes; possible: another folder for --out"):
+            import_csv(source, tmp_path / "site", CsvOptions("s", force=force))
+    elsewhere = tmp_path / "in.csv"
+    elsewhere.write_text(WIDE)
+    for force in (False, True):
+        with pytest.raises(ConfigError, match=r"found 'readings\.csv', but no site\.toml beside"):
+            import_csv(elsewhere, tmp_path / "site", CsvOptions("s", force=force))
+    assert snapshot(tmp_path / "site") == {"readings/readings.csv": WIDE.encode()}
+
+
+def test_cells_too_large_to_convert_are_rejected_by_line(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(WIDE + "2026-01-05 00:30,1e308\n")
+    made = import_csv(source, tmp_path / "site", CsvOptions("s", unit="L/s"))
+    assert (made.rows, made.rejects) == (3, 1)
+    assert "in.csv,4,column 'q': 1e+308 is too large" in (tmp_path / "site" / "rejects.csv").read_text()
+
+
+@pytest.mark.parametrize("minutes", [0, 5, 7])
+def test_slots_shorter_than_the_interval_or_of_no_known_length_are_refused(tmp_path: Path, minutes: int) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(WIDE)
+    with pytest.raises(ConfigError, match=f"slots of {minutes} minutes for .* 15 minutes apart; possible: 15, 30, 60"):
+        import_csv(source, tmp_path / "site", CsvOptions("s", slot_minutes=minutes))
+    assert import_csv(source, tmp_path / "site", CsvOptions("s", slot_minutes=30)).slot_minutes == 30

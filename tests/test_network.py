@@ -200,6 +200,19 @@ SITE_FAULTS = [
     (SITE + "[stream]\nlatenessMinutes = true", "site.toml: [stream]: key 'latenessMinutes': found True; possible:"),
     (SITE + "[stream]\nlatenessMinutes = 1.5", "site.toml: [stream]: key 'latenessMinutes': found 1.5; possible:"),
     (SITE + "[alerts]\nbudgetPerWeek = 0", "site.toml: [alerts]: key 'budgetPerWeek': found 0; possible: a number above"),
+    (
+        SITE + "[alerts]\nbudgetPerWeek = inf",
+        "site.toml: [alerts]: key 'budgetPerWeek': found inf; possible: a number above",
+    ),
+    (SITE + "[alerts]\nbudgetPerWeek = 1001", "site.toml: [alerts]: key 'budgetPerWeek': found 1001; possible: a number"),
+    (SITE + "[alerts]\ncostPerM3 = nan", "site.toml: [alerts]: key 'costPerM3': found nan; possible: a finite number of"),
+    (SITE + "[alerts]\ncostPerM3 = inf", "site.toml: [alerts]: key 'costPerM3': found inf; possible: a finite number of"),
+    (SITE + "a = " + "[" * 3000 + "]" * 3000, "site.toml: not TOML: found lists or tables nested too deep; possible: a few"),
+    (SITE + "a = " + "1" * 5000, "site.toml: not TOML: "),
+    *(
+        (f'name = "x"\ntimezone = "{zone}"', f"site.toml: key 'timezone': found '{zone}'; possible: an IANA zone")
+        for zone in ("localtime", "Factory", "posix/Europe/Rome", "right/UTC", "posixrules")
+    ),
     (SITE + "[alerts]\nacceptAfterDays = 0", "site.toml: [alerts]: key 'acceptAfterDays': found 0; possible: whole days"),
 ]
 
@@ -233,6 +246,10 @@ NETWORK_FAULTS = [
     (meter('kind = "flow"\ntoo = "ALFA"'), "network.toml: [[meter]] 'x': key 'too' is unknown; nearest: 'to'"),
     (DMA + INLET + '[[valve]]\nbetween = ["ALFA"]', "network.toml: [[valve]] 1: key 'between': found ['ALFA']; possible"),
     (DMA + INLET + '[[valve]]\nbetween = ["ALFA", "ALF"]', "network.toml: [[valve]] 1: key 'between': found 'ALF'; nea"),
+    (DMA + INLET + '[[valve]]\nbetween = [["A"], "B"]', "network.toml: [[valve]] 1: key 'between': found [['A'], 'B']; p"),
+    (DMA + INLET + '[[valve]]\nbetween = ["A", "A"]', "network.toml: [[valve]] 1: key 'between': found ['A', 'A']; possi"),
+    (meter('kind = "flow"\nto = "ALFA"\ntankAreaM2 = 5'), "network.toml: [[meter]] 'x': key 'tankAreaM2': found with ki"),
+    (meter('kind = "level"\ndma = "ALFA"\ntankAreaM2 = inf'), "network.toml: [[meter]] 'x': key 'tankAreaM2': found inf"),
     ("dma = [3]\n" + INLET, "network.toml: dma: found 3; possible: a table"),
 ]
 
@@ -248,6 +265,19 @@ def test_all_faults_are_named_not_only_the_first():
     found = faults(site='name = "a b"\n', network=meter('kind = "flow"\nto = "B"\nfrom = "C"'))
     assert len(found) == 4
     assert str(ConfigError(found)) == "; ".join(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'kind = "flow"\nto = 5',
+        'kind = "flow"\ndma = 5',
+        'kind = "heat"\nto = "ALFA"',
+        'kind = "level"\ndma = "ALFA"\ntankAreaM2 = inf',
+    ],
+)
+def test_one_mistake_is_one_fault(text: str):
+    assert len(faults(network=meter(text))) == 1
 
 
 def test_nearest_falls_back_to_a_short_list():

@@ -142,3 +142,29 @@ def test_every_faulty_label_is_named(tmp_path: Path) -> None:
     path.write_text("zone,start\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no column 'dma'"):
         read_labels(path, make_site())
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("A,abrupt,2026-01-25,2026-01-20,x,", "line 2: endedAt '2026-01-20' is before startedAt; possible: a later time"),
+        ("A,abrupt,2026-01-25,,x,nan", "line 2: max_m3h 'nan'; possible: a finite number, or nothing"),
+        ("A,abrupt,2026-01-25,,x,1e999", "line 2: max_m3h '1e999'; possible: a finite number, or nothing"),
+        ("A,abrupt,2026-01-25,,x,many", "line 2: max_m3h 'many'; possible: a finite number, or nothing"),
+        (f"A,abrupt,2026-01-25,,{'x' * 200_000},", "cannot be read: field larger than field limit"),
+    ],
+)
+def test_a_label_that_ends_before_it_starts_or_has_no_finite_size_is_named(tmp_path: Path, row: str, fault: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"dma,kind,startedAt,endedAt,id,max_m3h\n{row}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_labels(path, make_site())
+    assert len(error.value.faults) == 1
+    assert f"{path}: {fault}" in error.value.faults[0]
+
+
+def test_time_that_was_not_judged_does_not_count_as_quiet() -> None:
+    card = score([alert("a", "A", DAY)], None, SPAN, judged_ms={"A": 30 * DAY, "B": 0})
+    assert card["dmas"]["A"]["dmaMonths"] == card["summary"]["dmaMonths"] == 0.99
+    assert card["dmas"]["B"]["dmaMonths"] == 0
+    assert card["dmas"]["B"]["leakAlarmsPerDmaMonth"] is None

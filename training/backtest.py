@@ -7,7 +7,7 @@ rejects.csv (by the reader of the history).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ from models.features import FEATURES
 from models.network import Site
 from models.routing import split
 from models.schema import Alert
+from training.coverage import Coverage
 from training.history import Window
 from training.report import write_report
 from training.scorecard import Leak, score
@@ -47,26 +48,39 @@ class Result:
     late: int = 0
     duplicates: int = 0
     span_ms: dict[str, tuple[int, int]] = field(default_factory=dict)
+    coverage: dict[str, Coverage] = field(default_factory=dict)
     scorecard: dict[str, Any] = field(default_factory=dict)
 
 
-def run(site: Site, windows: Iterable[Window], bundle: Bundle | None, on_result: Callable[[str, StepResult], None]) -> None:
-    """One causal pass: every window to the engines of the DMAs it concerns; each answer to `on_result(dma, result)`."""
+def run(
+    site: Site,
+    windows: Iterable[Window],
+    bundle: Bundle | Mapping[str, Bundle] | None,
+    on_result: Callable[[str, StepResult], None],
+) -> None:
+    """One causal pass: every window to the engines of the DMAs it concerns; each answer to `on_result(dma, result)`.
+
+    `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own.
+    """
     engines: dict[int, Engine] = {}
     subscribers = site.subscribers()
     for window in windows:
         for row, readings in split(window.readings, subscribers):
             dma = site.dmas[row].id
             if row not in engines:
-                engines[row] = Engine(site, dma, bundle)
+                engines[row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)
             on_result(dma, engines[row].step(readings, "replay"))
 
 
 def backtest(
-    site: Site, windows: Iterable[Window], out: Path, bundle: Bundle | None = None, leaks: list[Leak] | None = None
+    site: Site,
+    windows: Iterable[Window],
+    out: Path,
+    bundle: Bundle | Mapping[str, Bundle] | None = None,
+    leaks: list[Leak] | None = None,
 ) -> Result:
     """Run, and write everything into the folder `out`, which exists."""
-    result = Result()
+    result = Result(coverage={dma.id: Coverage(dma.slot_minutes * 60_000) for dma in site.dmas})
     with DetectionsFile(out / "detections.parquet") as detections:
 
         def keep(dma: str, step: StepResult) -> None:
@@ -77,7 +91,8 @@ def backtest(
             result.slots += len(step.detections)
             if len(step.detections):
                 ends = step.detections["slot_end_ms"]
-                slot_ms = site.dmas[site.dma_row[dma]].slot_minutes * 60_000
+                result.coverage[dma].add(site, step.detections)
+                slot_ms = result.coverage[dma].slot_ms
                 first = result.span_ms.get(dma, (int(ends[0]) - slot_ms, 0))[0]
                 result.span_ms[dma] = (first, int(ends[-1]))
                 detections.add(dma, step.detections)
@@ -85,8 +100,10 @@ def backtest(
         run(site, windows, bundle, keep)
     result.alerts.sort(key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
     write_alerts(out / "alerts.ndjson", result.alerts)
-    result.scorecard = score(result.alerts, leaks, result.span_ms)
-    text = json.dumps(result.scorecard, ensure_ascii=False, indent=2)
+    result.scorecard = score(
+        result.alerts, leaks, result.span_ms, judged_ms={dma: part.judged_ms for dma, part in result.coverage.items()}
+    )
+    text = json.dumps(result.scorecard, ensure_ascii=False, indent=2, allow_nan=False)
     (out / "scorecard.json").write_text(text + "\n", encoding="utf-8")
     write_report(
         out / "report.html",

@@ -29,6 +29,8 @@ _KINDS_OF_METER: Final = {
     "level": ("level", "battery"),
 }
 _ENGINE_UNIT: Final = {kind: next(unit for unit, factor in units.items() if factor == 1.0) for kind, units in UNITS.items()}
+NO_INTERVAL: Final = -1e9  # below everything that could be meant
+LONGEST_INTERVAL_S: Final = 31 * 86_400
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 _MAX_TEXT_SHOWN: Final = 60
 
@@ -118,7 +120,8 @@ class WideSource:
 
 def _no_time(text: object) -> str:
     shown = repr(text)[:_MAX_TEXT_SHOWN]
-    return f"timestamp {shown} cannot be read; possible: ISO 8601, e.g. '2026-11-23 02:15', or epoch milliseconds"
+    possible = "ISO 8601, e.g. '2026-11-23 02:15', or epoch milliseconds, from 1990 to 2100"
+    return f"timestamp {shown} cannot be read; possible: {possible}"
 
 
 class LongSource:
@@ -180,12 +183,12 @@ class LongSource:
         blank = (np.zeros(batch.num_rows, np.int64), [None])
         kinds, kind_names = _codes(batch.column("kind")) if "kind" in self._types else blank
         units, unit_names = _codes(batch.column("unit")) if "unit" in self._types else blank
-        seconds = np.full(batch.num_rows, np.nan)
+        written = np.full(batch.num_rows, np.nan)
         if "intervalSeconds" in self._types:
-            seconds = batch.column("intervalSeconds").to_numpy(zero_copy_only=False)
+            written = batch.column("intervalSeconds").to_numpy(zero_copy_only=False)
         meter_kinds = ("flow", "pressure", "level")
         of_meter = np.array([meter_kinds.index(m.kind) for m in self._site.meters], np.int64)[meter]
-        intervals, interval = np.unique(np.nan_to_num(seconds, nan=-1.0), return_inverse=True)
+        intervals, interval = np.unique(np.where(np.isnan(written), NO_INTERVAL, written), return_inverse=True)
         shape = (len(meter_kinds), len(kind_names), len(unit_names), len(intervals))
         keys = np.ravel_multi_index((of_meter, kinds, units, interval), shape)
         distinct, which = np.unique(keys, return_inverse=True)
@@ -197,12 +200,15 @@ class LongSource:
             of = meter_kinds[meter_code]
             wanted = kind_names[kind_code] or of
             unit = unit_names[unit_code] or _ENGINE_UNIT.get(wanted, "")
-            seconds_each = int(intervals[interval_code])
+            seconds = float(intervals[interval_code])
             try:
                 if wanted in KINDS and wanted not in _KINDS_OF_METER[of]:
                     possible = ", ".join(_KINDS_OF_METER[of])
                     raise ValueError(f"kind {wanted!r} from a {of} meter; possible: {possible}")
-                kind[at], factor[at] = to_engine_value(wanted, unit, 1.0, seconds_each if seconds_each > 0 else None)
+                if seconds != NO_INTERVAL and not (1 <= seconds <= LONGEST_INTERVAL_S and seconds == int(seconds)):
+                    raise ValueError(f"intervalSeconds {seconds:g}; possible: whole seconds from 1 to {LONGEST_INTERVAL_S}")
+                interval_s = None if seconds == NO_INTERVAL else int(seconds)
+                kind[at], factor[at] = to_engine_value(wanted, unit, 1.0, interval_s)
             except ValueError as error:
                 reasons[at] = str(error)
         failed = np.array([reason is not None for reason in reasons], bool)[which]

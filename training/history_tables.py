@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TextIO
@@ -124,13 +125,16 @@ class CsvTable:
         try:
             with opener(path, "rt", encoding="utf-8-sig") as file:
                 head, second = file.readline(1 << 22).rstrip("\r\n"), file.readline(1 << 22)
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise _unreadable(path, error) from None
         if not head:
             raise ConfigError([f"{path}: the first line is empty; possible: a header line with the column names"])
         self.separator = max(",;\t", key=head.count)
         self.decimal = "," if self.separator != "," and "," in second else "."
-        names = [name.strip() for name in next(csv.reader([head], delimiter=self.separator))]
+        try:
+            names = [name.strip() for name in next(csv.reader([head], delimiter=self.separator))]
+        except csv.Error as error:  # a cell of more than 128 KiB
+            raise _unreadable(path, error) from None
         # a second column of the same name keeps its place under a name nobody asks for
         self._names = [name if name not in names[:i] else f"{name}\0{i}" for i, name in enumerate(names)]
         self.columns = tuple(dict.fromkeys(names))
@@ -219,7 +223,7 @@ class CsvTable:
         good = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), fill_value=False)
         if rejects is not None:
             for row in pc.indices_nonzero(pc.invert(pc.or_(blank, good))).to_pylist():
-                rejects.add(self.path.name, lines[row], f"column {name!r}: {column[row].as_py()!r} is not a number")
+                rejects.add(self.path.name, lines[row], f"column {name!r}: {repr(column[row].as_py())[:60]} is not a number")
         return pc.if_else(good, texts, pa.scalar(None, pa.string())).cast(pa.float64())
 
 

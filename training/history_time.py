@@ -1,7 +1,7 @@
 """Timestamps of history files: text to epoch milliseconds, local time to UTC.
 
 Accepted: ISO 8601 with a blank or `T` between date and time, with or without seconds and offset, and epoch
-milliseconds. An aware time is taken as it is. A naive one is local time of the site:
+milliseconds, from 1990 to 2100. An aware time is taken as it is. A naive one is local time of the site:
 
 - a time that does not exist (the hour skipped in spring) is moved forward by the size of the jump, 02:30 to 03:30;
 - a time that exists twice (the hour repeated in autumn) is the first of the two, summer time, until the file itself
@@ -10,6 +10,7 @@ milliseconds. An aware time is taken as it is. A naive one is local time of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -20,10 +21,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.network import utc_offsets_s
+from models.wire import FIRST_MS, LAST_MS
 
 NO_TIME: Final = np.iinfo(np.int64).min
 """Stands for a timestamp that could not be read."""
 
+_EPOCH_MS: Final = re.compile(r"[0-9]{11,16}")  # 11 digits: 1973 and later
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,8 +71,13 @@ def parse_times(
 ) -> NDArray[np.int64]:
     """Epoch ms UTC of a column of text, integers (epoch ms) or timestamps; NO_TIME where it cannot be read.
 
-    `pattern` (strptime) replaces ISO 8601 for text.
+    As on the wire, a time before 1990 or after 2100 is none. `pattern` (strptime) replaces ISO 8601 for text.
     """
+    times = _parse(column, clock, meter, pattern)
+    return np.where((times >= FIRST_MS) & (times <= LAST_MS), times, NO_TIME)
+
+
+def _parse(column: pa.Array, clock: LocalClock, meter: NDArray[np.int32] | None, pattern: str | None) -> NDArray[np.int64]:
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
@@ -78,7 +86,7 @@ def parse_times(
         times = _to_ms(column.cast(pa.timestamp("ms", getattr(kind, "tz", None)), safe=False))
         return times if getattr(kind, "tz", None) else _naive(times, clock, meter)
     if pa.types.is_integer(kind):
-        return _to_ms(column.cast(pa.int64()))
+        return _to_ms(column.cast(pa.int64(), safe=False))
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return np.full(len(column), NO_TIME)
     column = pc.utf8_trim_whitespace(column)
@@ -115,7 +123,7 @@ def _one_by_one(
     for row, text in enumerate(texts):
         if not text:
             continue
-        if pattern is None and text.lstrip("-").isdigit() and len(text) >= 11:  # 11 digits: 1973 and later, in ms
+        if pattern is None and _EPOCH_MS.fullmatch(text):
             times[row] = int(text)
             continue
         try:

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -120,6 +121,13 @@ def aliased(site_folder: Path, scope: str, alias: Alias) -> Bundle | None:
 def champion(site_folder: Path, scope: str) -> Bundle | None:
     """The bundle that serves a scope (a DMA's id, or `*`), or None."""
     return aliased(site_folder, scope, "champion")
+
+
+def champions(site_folder: Path, dmas: Iterable[str]) -> dict[str, Bundle]:
+    """The bundle that serves each DMA: its own champion, else the site's; a DMA that has neither is left out."""
+    whole = champion(site_folder, "*")
+    serving = {dma: champion(site_folder, dma) or whole for dma in dmas}
+    return {dma: bundle for dma, bundle in serving.items() if bundle is not None}
 
 
 def _read(folder: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ that random alarms would "find" most leaks.
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +79,7 @@ def read_labels(path: Path, site: Site) -> list[Leak]:
             reader = csv.DictReader(file)
             rows = list(reader)
             columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     missing = [name for name in _REQUIRED if name not in columns]
     if missing:
@@ -97,16 +98,25 @@ def read_labels(path: Path, site: Site) -> list[Leak]:
         ended = _time(row["endedAt"], site) if (row["endedAt"] or "").strip() else None
         if started is None or (ended is None and (row["endedAt"] or "").strip()):
             shown = row["startedAt"] if started is None else row["endedAt"]
-            faults.append(f"{where}: time {shown!r} cannot be read; possible: ISO 8601")
-        try:
-            size = float(row["max_m3h"]) if row.get("max_m3h") else None
-        except ValueError:
-            faults.append(f"{where}: max_m3h {row['max_m3h']!r}; possible: a number, or nothing")
+            faults.append(f"{where}: time {shown!r} cannot be read; possible: ISO 8601, from 1990 to 2100")
+        elif ended is not None and ended < started:
+            faults.append(f"{where}: endedAt {row['endedAt']!r} is before startedAt; possible: a later time, or nothing")
+        size = _size(row.get("max_m3h"))
+        if size is not None and not math.isfinite(size):
+            faults.append(f"{where}: max_m3h {row['max_m3h']!r}; possible: a finite number, or nothing")
         if len(faults) == before and started is not None:
             leaks.append(Leak((row.get("id") or f"line-{line}").strip(), dma, kind, started, ended, size))
     if faults:
         raise ConfigError(faults)
     return leaks
+
+
+def _size(text: str | None) -> float | None:
+    """NaN for what is no number."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return math.nan
 
 
 def _time(text: str | None, site: Site) -> int | None:
@@ -154,16 +164,20 @@ def score(
     leaks: Sequence[Leak] | None,
     span_ms: Mapping[str, tuple[int, int]],
     rules: Rules = Rules(),
+    judged_ms: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The scorecard, ready for JSON. `span_ms`: for each DMA, start and end of what was judged.
 
+    `judged_ms` is how much time of that span had a net inflow, all of it by default: what the rates of alarms refer to.
     Without labels (None) only the rates of alarms are told. Leaks that start outside the span are listed, not counted.
     """
     raised = first_revisions(alerts)
     inside = [leak for leak in leaks or () if _is_inside(leak, span_ms)]
     explained = match(raised, inside, rules)
     by_leak = {at: alert for alert in raised if (at := explained.get(alert.alert_id)) is not None}
-    tallies = {dma: _Tally(months=(end - start) / MONTH_MS) for dma, (start, end) in span_ms.items()}
+    watched_ms = {dma: end - start for dma, (start, end) in span_ms.items()}
+    watched_ms |= {dma: judged_ms.get(dma, 0) for dma in watched_ms if judged_ms is not None}
+    tallies = {dma: _Tally(months=time_ms / MONTH_MS) for dma, time_ms in watched_ms.items()}
     total = _Tally(months=sum(tally.months for tally in tallies.values()))
     alarms = []
     for alert in raised:

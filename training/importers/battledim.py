@@ -32,7 +32,7 @@ from training.importers.site_folder import (
     Column,
     Label,
     interval_minutes,
-    prepare,
+    new_site,
     slot_for,
     write_labels,
     write_readings,
@@ -83,21 +83,22 @@ def import_battledim(source: Path, out: Path, *, force: bool = False) -> Importe
     plans.sort(key=lambda plan: _ORDER.index(plan[0].kind))
     meters = {column.meter.id: column for _, _, columns in plans for column in columns}
 
-    prepare(out, force=force)
+    labels, notes = _labels(source, network, behind_pump)
     note = "The simulated clock has no daylight saving, so local time is kept as UTC; Cyprus itself is Asia/Nicosia."
     dmas = [Dma("AB", "Areas A and B", slot), Dma("C", "Area C, behind the pump and its tank", slot)]
-    write_site(out, "L-Town", ("UTC", note), dmas, meters.values())
     rows = 0
-    with Rejects(out / "rejects.csv") as rejects:
-        for file, time, columns in plans:
-            known = {column.source for column in columns}
-            for name in file.table.columns:
-                if name not in known and name != time:
-                    rejects.add(file.table.path.name, 1, f"column {name!r} is not placed in the network")
-            rows += write_readings(file.table, time, columns, out=out / "readings" / f"{file.out}.csv.gz", rejects=rejects)
-    labels, notes = _labels(source, network, behind_pump)
-    if labels:
-        write_labels(out / "labels.csv", labels)
+    with new_site(out, source, force=force) as fresh:
+        write_site(fresh, "L-Town", ("UTC", note), dmas, meters.values())
+        with Rejects(fresh / "rejects.csv") as rejects:
+            for file, time, columns in plans:
+                known = {column.source for column in columns}
+                for name in file.table.columns:
+                    if name not in known and name != time:
+                        rejects.add(file.table.path.name, 1, f"column {name!r} is not placed in the network")
+                made = fresh / "readings" / f"{file.out}.csv.gz"
+                rows += write_readings(file.table, time, columns, out=made, rejects=rejects)
+        if labels:
+            write_labels(fresh / "labels.csv", labels)
     if not with_tank:
         notes.append(f"no level of {TANK}: DMA C sees the pump fill the tank as if it were demand")
     return Imported(len(dmas), len(meters), rows, slot, rejects.count, len(labels), tuple(notes))
@@ -159,8 +160,11 @@ def _labels(source: Path, network: Network, behind_pump: frozenset[str]) -> tupl
 
     simple = source / "leaks.csv"
     if simple.exists():
-        with simple.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with simple.open(encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ConfigError([f"{simple}: cannot be read: {error}"]) from None
         try:
             return [
                 Label(dma(r["pipe"]), r["type"], r["start"], r["end"], r["pipe"], _number(r.get("max_m3h"))) for r in rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,12 +18,17 @@ import pyarrow.csv as pacsv
 
 from models.config import ConfigError
 from models.network import SLOT_MINUTES, Dma, Meter, parse_site
-from training.history_tables import CsvTable, ParquetTable, Rejects
+from training.history_tables import SUFFIXES, CsvTable, Lines, ParquetTable, Rejects
 from training.history_time import NO_TIME, LocalClock, parse_times
+from training.staging import staged
 
 DIGITS: Final = 6
 """Decimals kept of a converted value: a millilitre an hour, a thousandth of a pascal."""
+LARGEST: Final = 1e300
+"""A converted value from here on cannot be rounded."""
 GZIP_LEVEL: Final = 4  # L-Town's year: 2.2 s and 39 MB; level 9 takes 24 s for 35 MB (2026-11-23)
+_MADE: Final = re.compile(r"(readings|(\d{4}_)?(flows|levels|pressures|demands))\.csv\.gz")
+"""Names of readings that importers write; nothing else is ever replaced."""
 LABEL_COLUMNS: Final = ("dma", "kind", "startedAt", "endedAt", "id", "max_m3h")
 
 
@@ -53,6 +59,15 @@ def valid_id(text: str, fallback: str) -> str:
     return re.sub(r"[^A-Za-z0-9._:+-]+", "-", text).strip("-")[:64] or fallback
 
 
+def slot_of(wanted: int, interval: float) -> int:
+    """A slot length somebody asked for. Raises ConfigError for one that is none, or shorter than the data's interval."""
+    possible = [slot for slot in SLOT_MINUTES if slot >= interval]
+    if wanted not in possible:
+        shown = ", ".join(map(str, possible)) or "none, the data is too coarse"
+        raise ConfigError([f"slots of {wanted} minutes for readings {interval:g} minutes apart; possible: {shown}"])
+    return wanted
+
+
 def slot_for(interval_minutes: float) -> int:
     """The shortest slot that holds a whole number of intervals, else the shortest that is no shorter than one.
 
@@ -78,15 +93,31 @@ def interval_minutes(table: CsvTable | ParquetTable, time: str, pattern: str | N
     raise ConfigError([f"{table.path}: column {time!r}: fewer than two readable times; possible: ISO 8601, or a format"])
 
 
-def prepare(folder: Path, *, force: bool) -> None:
-    """Make the folder. Raises ConfigError where it already is a site, unless `force`."""
-    if (folder / "site.toml").exists() and not force:
-        raise ConfigError([f"{folder}: already holds a site; possible: another folder, or --force to write it anew"])
+@contextmanager
+def new_site(folder: Path, source: Path, *, force: bool) -> Iterator[Path]:
+    """A fresh folder, with `readings` in it, that becomes the site `folder` once the import has succeeded.
+
+    Under `force` it takes the place of an older import, whose readings go with it; a failed import leaves that whole,
+    and no file is ever removed that an import did not make. Raises ConfigError where the folder already is a site,
+    unless `force`, where it holds other readings, and where the source itself lies in its readings.
+    """
     readings = folder / "readings"
-    readings.mkdir(parents=True, exist_ok=True)
-    for old in readings.iterdir():  # a forced import must not leave another one's readings beside its own
-        if old.is_file():
-            old.unlink()
+    if readings.resolve() in (source.resolve(), *source.resolve().parents):
+        raise ConfigError([f"{source}: lies in {readings}, which the import writes; possible: another folder for --out"])
+    is_site = (folder / "site.toml").exists()
+    if is_site and not force:
+        raise ConfigError([f"{folder}: already holds a site; possible: another folder, or --force to write it anew"])
+    there = sorted(readings.iterdir()) if readings.is_dir() else []
+    if there and not is_site:
+        raise ConfigError(
+            [f"{readings}: found {there[0].name!r}, but no site.toml beside; possible: another folder for --out"]
+        )
+    foreign = [path.name for path in there if path.name.endswith(SUFFIXES) and not _MADE.fullmatch(path.name)]
+    if foreign:
+        raise ConfigError([f"{readings}: found {foreign[0]!r}, which no import made; possible: move it elsewhere first"])
+    with staged(folder, lambda _: [Path("readings", path.name) for path in there if _MADE.fullmatch(path.name)]) as fresh:
+        (fresh / "readings").mkdir()
+        yield fresh
 
 
 def write_readings(
@@ -117,11 +148,21 @@ def write_readings(
                     for row in pc.indices_nonzero(pc.is_null(times)).to_pylist():
                         rejects.add(table.path.name, lines[row], f"timestamp {batch.column(0)[row]} is not {pattern!r}")
                 values = [
-                    pc.round(pc.multiply(batch.column(at + 1), column.factor), DIGITS) for at, column in enumerate(columns)
+                    _converted(batch.column(at + 1), column, table.path.name, lines, rejects)
+                    for at, column in enumerate(columns)
                 ]
                 writer.write_batch(pa.RecordBatch.from_arrays([times, *values], schema=schema).filter(pc.is_valid(times)))
                 rows += batch.num_rows
     return rows
+
+
+def _converted(cells: pa.Array, column: Column, file: str, lines: Lines, rejects: Rejects) -> pa.Array:
+    """In the engine's unit, rounded; a number too large for that is rejected."""
+    values = pc.multiply(cells, column.factor)
+    large = pc.fill_null(pc.greater_equal(pc.abs(values), LARGEST), fill_value=False)
+    for row in pc.indices_nonzero(large).to_pylist():
+        rejects.add(file, lines[row], f"column {column.source!r}: {cells[row].as_py()!r} is too large for a measurement")
+    return pc.round(pc.if_else(large, pa.scalar(None, pa.float64()), values), DIGITS)
 
 
 def _iso(times: pa.Array, pattern: str) -> pa.Array:

@@ -15,8 +15,9 @@ from training.history_tables import CsvTable, ParquetTable, Rejects, open_table
 from training.importers.site_folder import (
     Column,
     interval_minutes,
-    prepare,
+    new_site,
     slot_for,
+    slot_of,
     valid_id,
     write_readings,
     write_site,
@@ -78,17 +79,17 @@ def import_csv(source: Path, out: Path, options: CsvOptions) -> Imported:
     table = open_table(source)
     time = _time_column(table, options.time_column)
     dmas, columns = _plan(table, time, options)
-    slot = options.slot_minutes or slot_for(interval_minutes(table, time, options.time_format))
-    prepare(out, force=options.force)
+    interval = interval_minutes(table, time, options.time_format)
+    slot = slot_for(interval) if options.slot_minutes is None else slot_of(options.slot_minutes, interval)
     zone = options.timezone or "UTC"
     note = "Times without an offset in the readings are local to this zone, and so is the night."
     if options.timezone is None:
         note += " It was not given at the import, so UTC was taken: set it to the utility's own."
-    write_site(out, valid_id(options.name, "site"), (zone, note), [Dma(d, n, slot) for d, n in dmas], columns)
-    with Rejects(out / "rejects.csv") as rejects:
-        rows = write_readings(
-            table, time, columns, out=out / "readings" / "readings.csv.gz", rejects=rejects, pattern=options.time_format
-        )
+    with new_site(out, source, force=options.force) as fresh:
+        write_site(fresh, valid_id(options.name, "site"), (zone, note), [Dma(d, n, slot) for d, n in dmas], columns)
+        with Rejects(fresh / "rejects.csv") as rejects:
+            made = fresh / "readings" / "readings.csv.gz"
+            rows = write_readings(table, time, columns, out=made, rejects=rejects, pattern=options.time_format)
     notes = () if options.timezone else ("no --timezone given: times are taken as UTC",)
     return Imported(len(dmas), len(columns), rows, slot, rejects.count, notes=notes)
 

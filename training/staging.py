@@ -1,0 +1,60 @@
+"""Results that appear whole or not at all: written into a hidden folder, then moved to where they belong."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.config import ConfigError
+
+
+def _nothing(_: Path) -> Iterable[Path]:
+    return ()
+
+
+@contextmanager
+def staged(folder: Path, stale: Callable[[Path], Iterable[Path]] = _nothing) -> Iterator[Path]:
+    """A fresh folder to write into; at the end its files move into `folder`, in place of those of the same name.
+
+    `stale(fresh)` names files of `folder`, relative to it, that go at the same moment. After an exception `folder` is
+    as it was. The fresh folder lies where a rename reaches `folder`: inside it where it exists, else beside it.
+
+    Raises ConfigError where nothing can be written.
+    """
+    base = folder if folder.is_dir() else folder.parent
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(dir=base, prefix=".nightline-"))
+    except OSError as error:
+        raise ConfigError([f"{folder}: cannot be made: {error.strerror}; possible: a folder that can be written"]) from None
+    fresh = hidden / "new"
+    fresh.mkdir()
+    try:
+        yield fresh
+        _move_in(fresh, folder, hidden / "old", list(stale(fresh)))
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _move_in(fresh: Path, folder: Path, old: Path, stale: list[Path]) -> None:
+    new = [path.relative_to(fresh) for path in sorted(fresh.rglob("*")) if path.is_file()]
+    moved: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        moved.append((source, target))
+
+    try:
+        for name in dict.fromkeys([*stale, *new]):
+            if (folder / name).exists():
+                move(folder / name, old / name)
+        for name in new:
+            move(fresh / name, folder / name)
+    except BaseException:
+        for source, target in reversed(moved):
+            target.rename(source)
+        raise
