@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test check bench soak lock schemas clean
+.PHONY: setup demo test check bench lock schemas clean
 
 setup: $(STAMP)
 
@@ -31,9 +31,6 @@ test: check
 
 bench: setup
 	$(BIN)/nightline bench
-
-soak: setup
-	$(BIN)/python -m pytest -m soak
 
 schemas: setup
 	$(BIN)/python -m tests.schemas
