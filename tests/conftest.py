@@ -10,10 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nightline.cli import use_kernel_cache
 
 use_kernel_cache()  # before anything imports numba: workers under test then share the compiled kernels
+
+# The merge gate tries the same examples every time; whoever develops gets new ones with every run.
+settings.register_profile("gate", derandomize=True)
+if os.environ.get("CI") == "true":
+    settings.load_profile("gate")
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka"
 UNAVAILABLE = 3

@@ -23,7 +23,9 @@ def site_of(*meters: str) -> Site:
     tables = ""
     for number, meter in enumerate(meters):
         name, kind = meter.split(":")
-        place = 'to = "ALFA"' if number == 0 else 'dma = "ALFA"\ntankAreaM2 = 5.0'
+        place = 'to = "ALFA"' if number == 0 else 'dma = "ALFA"'
+        if kind == "level":
+            place += "\ntankAreaM2 = 5.0"
         tables += f'[[meter]]\nid = "{name}"\nkind = "{kind}"\n{place}\n'
     return parse_site('name = "town"\ntimezone = "UTC"\n', f'[[dma]]\nid = "ALFA"\n{tables}')
 
