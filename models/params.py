@@ -40,13 +40,8 @@ def params_of(site: Site, dma: str) -> Params:
     here = site.dmas[site.dma_row[dma]]
     meters = [site.meters[row] for row in site.channels(dma)]
     inflow_dmas = (dma, *site.neighbours(dma))
-    signs = np.array(
-        [
-            [(m.is_network_flow and m.to_dma == d) - (m.is_network_flow and m.from_dma == d) for m in meters]
-            for d in inflow_dmas
-        ],
-        np.int8,
-    )
+    rows = [site.dma_row[d] for d in inflow_dmas]
+    signs = np.ascontiguousarray(site.incidence[np.ix_(rows, site.channels(dma))])
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
