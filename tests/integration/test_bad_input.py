@@ -114,7 +114,7 @@ def test_a_worker_whose_output_topic_was_deleted_still_ends_on_sigterm_and_says_
         producer = KafkaProducer(bootstrap_servers=kafka, acks="all")
         producer.send(topic_name(prefix, RAW), value=b"torn", key=b"A").get(30)
         producer.close()
-        time.sleep(5)
+        eventually(lambda: "not found in cluster metadata" in worker.said)  # it has begun to publish, and cannot
         assert worker.stop() == 1
         assert "left without a proper good-bye" in worker.said
         assert len(worker.said) < 20_000
