@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.schema import Readings
 
@@ -14,6 +15,13 @@ def split(readings: Readings, subscribers: Sequence[Sequence[int]]) -> list[tupl
 
     `readings` is a READING array (n,); `subscribers` is `Site.subscribers()`: for each meter row, its DMA rows. A
     boundary meter's readings appear in each of its DMAs. Readings of a meter without a subscriber appear nowhere.
+    """
+    return [(row, readings[which]) for row, which in shares(readings, subscribers)]
+
+
+def shares(readings: Readings, subscribers: Sequence[Sequence[int]]) -> list[tuple[int, NDArray[np.int64]]]:
+    """As `split`, with the places of the readings in place of the readings.
+
     Cost follows the readings and the meters present, not the meters of the site.
     """
     if not len(readings):
@@ -37,4 +45,4 @@ def split(readings: Readings, subscribers: Sequence[Sequence[int]]) -> list[tupl
     dma, reading = dma[order], reading[order]
     edges = np.flatnonzero(np.diff(dma)) + 1
     rows = dma[np.concatenate(([0], edges))].tolist()
-    return [(row, readings[part]) for row, part in zip(rows, np.split(reading, edges), strict=True)]
+    return list(zip(rows, np.split(reading, edges), strict=True))

@@ -18,8 +18,9 @@ from nightline.topics import BOOTSTRAP, PREFIX
 @click.argument("site", type=click.Path(path_type=Path))
 @BOOTSTRAP
 @PREFIX
+@click.option("--rebuild", is_flag=True, help="Build state that cannot be restored from what readings.v1 still holds.")
 @click.option("--embedded", is_flag=True, help="Start a broker inside this process; its data ends with it.")
-def worker(site: Path, bootstrap: str, prefix: str, embedded: bool) -> None:
+def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, embedded: bool) -> None:
     """Consume readings, publish alerts."""
     found = load_site(site)
     from streams import topics  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
@@ -46,7 +47,7 @@ def worker(site: Path, bootstrap: str, prefix: str, embedded: bool) -> None:
                         f"Kafka at {bootstrap} has no topic {', '.join(missing)}; create them with: "
                         f"nightline topics apply --bootstrap {bootstrap} --prefix {prefix}"
                     )
-            code: Any = run_worker(found, bundle, bootstrap, prefix)
+            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild)
         except topics.KafkaUnavailableError as error:
             raise click.ClickException(str(error)) from None
     if code:

@@ -27,6 +27,8 @@ class Message(NamedTuple):
     key: bytes
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    partition: int | None = None
+    """None: by the key."""
 
 
 async def publish(app: faust.App, prefix: str, messages: Iterable[Message]) -> None:
@@ -39,8 +41,8 @@ async def publish(app: faust.App, prefix: str, messages: Iterable[Message]) -> N
     try:
         async with asyncio.timeout(PUBLISH_SECONDS) as deadline:
             pending = [
-                await send(topic_name(prefix, dataset), key, value, None, None, headers)
-                for dataset, key, value, headers in wanted
+                await send(topic_name(prefix, dataset), key, value, partition, None, headers)
+                for dataset, key, value, headers, partition in wanted
             ]
             if pending:
                 await asyncio.gather(*pending)

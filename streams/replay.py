@@ -3,8 +3,9 @@
 The engine waits `latenessMinutes` of event time for a meter before it goes on without it. Meters of one DMA lie in
 several partitions, which workers read at their own pace, so what is published but not yet routed must not span more
 event time than that. Readings go out in parts of at most half the lateness and `PART_BYTES`; a part is published when
-the workers have committed all parts but the last one. `watch` is held to the same, one part later: an embedded broker
-drops what is not read in time.
+the workers have committed all parts but the last one. `watch` commits only behind a checkpoint, so it is waited for every
+`UNWATCHED_BYTES` and at the end, which bounds what lies between the two; an embedded broker drops what is not read in
+time, and gets a bound of one part.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ from kafka.errors import KafkaError
 
 from models.network import Site
 from models.schema import GOOD, KINDS, QUALITIES, Readings
-from streams.topics import RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, connect, topic_name, worker_group
+from streams.topics import (
+    EMBEDDED_OPTIONS,
+    RAW,
+    READINGS,
+    REQUEST_LIMIT,
+    KafkaUnavailableError,
+    connect,
+    topic_name,
+    worker_group,
+)
 
 Layout = Literal["single", "columnar"]
 
@@ -33,6 +43,8 @@ UNIT: Final = {"flow": "m3/h", "volume": "m3/h", "register": "m3", "pressure": "
 HEADERS: Final = [("nl-origin", b"replay")]
 PART_BYTES: Final = 2 << 20
 """Two parts on the way, and their packed twins, fit the 5 MB of an embedded broker's partition."""
+UNWATCHED_BYTES: Final = 64 << 20
+"""Of raw messages published since `watch` was last waited for."""
 COLUMN_LENGTH: Final = 20_000
 """Entries of one columnar message; far below the limit of a reading message."""
 STALL_SECONDS: Final = 30.0
@@ -207,6 +219,8 @@ class Replay:
         self._part_bytes = 0
         self._last: dict[TopicPartition, int] = {}
         self._to_watch: dict[TopicPartition, int] = {}
+        self._unwatched_bytes = 0
+        self._unwatched_limit = PART_BYTES if options == EMBEDDED_OPTIONS else UNWATCHED_BYTES
 
     def __enter__(self) -> Replay:
         return self
@@ -252,7 +266,7 @@ class Replay:
         self._end_part()
 
     def _end_part(self) -> None:
-        """Confirm the part, then wait until all parts but this one are routed, and all but two are watched."""
+        """Confirm the part, then wait until all parts but this one are routed, and watched up to the last time we asked."""
         if not self._unconfirmed:
             return
         self._producer.flush()
@@ -262,9 +276,12 @@ class Replay:
             tp = TopicPartition(sent.topic, sent.partition)
             ends[tp] = max(ends.get(tp, 0), sent.offset + 1)
         self._unconfirmed.clear()
+        self._unwatched_bytes += self._part_bytes
         self._part_bytes = 0
         if self._followers is not None:
             self._followers.wait(self._last, "routed")
-            self._followers.wait(self._to_watch, "watched")
-            self._to_watch = self._followers.ends()
+            if self._unwatched_bytes >= self._unwatched_limit:
+                self._unwatched_bytes = 0
+                self._followers.wait(self._to_watch, "watched")
+                self._to_watch = self._followers.ends()
         self._last |= ends

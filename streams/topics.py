@@ -58,6 +58,8 @@ class Topic:
     key: str
     days: int | None
     message_bytes: int | None = None
+    segment_bytes: int | None = None
+    """Compaction passes over the newest segment: small ones bound what a reader of the whole topic must read."""
 
     @property
     def config(self) -> dict[str, str]:
@@ -68,6 +70,9 @@ class Topic:
             config = {"cleanup.policy": "delete", "retention.ms": str(self.days * DAY_MS)}
         if self.message_bytes is not None:
             config["max.message.bytes"] = str(self.message_bytes)
+        if self.segment_bytes is not None:
+            config["segment.bytes"] = str(self.segment_bytes)
+            config["min.cleanable.dirty.ratio"] = "0.2"
         return config
 
 
@@ -79,7 +84,7 @@ TOPICS: Final = (
     Topic(ALERTS, "alert id", 365),
     Topic(OPEN_ALERTS, "alert id", None),
     Topic(MODELS, "DMA id or *", None, RAW_LIMIT),
-    Topic(CHECKPOINTS, "DMA id", None, RAW_LIMIT),
+    Topic(CHECKPOINTS, "DMA id", None, RAW_LIMIT, 32 * MIB),
     Topic(DEAD_LETTERS, "original key", 30, REQUEST_LIMIT),
 )
 

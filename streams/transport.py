@@ -11,8 +11,13 @@ arithmetic counts single messages and is replaced:
   are the rest of a block that may not be processed yet.
 - `ack` keeps the end of the newest acked block; blocks of one partition must be acked in order, which one agent with
   concurrency 1 does by itself. `_new_offset` returns that end.
-- an ack of a block fetched before the last rebalance is dropped: the partition has been sought back to its committed
-  offset, and its records come again.
+- of a topic that state is made of (`recovered_topics`) an ack says that a block is processed, and commits nothing: its
+  offsets are committed when `release` says that a checkpoint includes them.
+- an ack or release of what was fetched before the last seek is dropped: its records come again. For the same reason an
+  agent must leave a block alone whose `epoch` is not the consumer's.
+
+Recovery. After every assignment, before anything is fetched, `recover` brings back the state of each partition of the
+recovered topics and says from which offset it goes on.
 
 Continuity. Between the fetch and the agent Faust drops messages without a word in several places (flow suspended,
 generation changed, read offset already further). Each block therefore names the end of the block fetched before it,
@@ -25,8 +30,9 @@ got when a seek happened meanwhile, and seeks again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 import faust
@@ -37,6 +43,8 @@ from faust.types import TP
 from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
 
+from streams.checkpoints import Bounds
+
 log = logging.getLogger("nightline")
 
 
@@ -46,7 +54,7 @@ class Block:
     `records` are aiokafka's own: topic, partition, offset, timestamp (ms), key, value, headers.
     """
 
-    __slots__ = ("end", "generation", "offset", "partition", "previous_end", "records", "timestamp", "topic")
+    __slots__ = ("end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
 
     # what Faust reads of a record besides
     timestamp_type = None
@@ -56,7 +64,7 @@ class Block:
     serialized_value_size = 0
     key = None
 
-    def __init__(self, records: list[Any], previous_end: int | None = None) -> None:
+    def __init__(self, records: list[Any], previous_end: int | None = None, epoch: int = 0) -> None:
         first = records[0]
         self.records = records
         self.topic: str = first.topic
@@ -65,6 +73,7 @@ class Block:
         self.timestamp: int = first.timestamp
         self.end: int = records[-1].offset + 1
         self.previous_end = previous_end
+        self.epoch = epoch
 
     @property
     def value(self) -> Block:
@@ -108,16 +117,18 @@ class Continuity:
     def __init__(self) -> None:
         self._end: dict[TP, int] = {}
 
-    def check(self, block: Block) -> bool:
-        """True for the first block after a seek. Raises BrokenChainError when a block is missing before this one."""
+    def check(self, block: Block) -> None:
+        """Raises BrokenChainError when a block is missing between the last that has passed and this one."""
         before = self._end.get(block.tp)
         if block.previous_end is not None and block.previous_end != before:
             raise BrokenChainError(
                 f"{block.topic} partition {block.partition}: got the block that follows offset {block.previous_end}, "
                 f"expected the one that follows {before}; nothing of it was acknowledged, a restart reads it again"
             )
+
+    def passed(self, block: Block) -> None:
+        """The block was processed."""
         self._end[block.tp] = block.end
-        return block.previous_end is None
 
 
 FETCH_WAIT_MS: Final = 50
@@ -155,19 +166,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return True
 
 
-class Consumer(driver.Consumer):
-    """Folds, and counts offsets by blocks. `rebuilt_topics` are read from their start after every assignment."""
+Recover = Callable[[dict[TP, Bounds]], Awaitable[dict[TP, int]]]
+"""Brings back the state of these partitions, which are all that are assigned; returns where each goes on."""
 
-    rebuilt_topics: frozenset[str] = frozenset()
+
+class Consumer(driver.Consumer):
+    """Folds, counts offsets by blocks, and has state brought back after every assignment."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._chain: dict[TP, int] = {}
-        self._seeks = 0
         self._ends: dict[TP, int] = {}
+        self._seeking = asyncio.Lock()
+        self._recovered: tuple[int, dict[TP, int]] | None = None
+        self.epoch = 0
         super().__init__(*args, **kwargs)
         if self.app.tables:
             raise ValueError("the block transport cannot serve Tables: their changelogs would be folded")
-        self.rebuilt_topics = frozenset(getattr(self.transport, "rebuilt_topics", ()))
+        self.recovered_topics: frozenset[str] = getattr(self.transport, "recovered_topics", frozenset())
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -175,9 +190,9 @@ class Consumer(driver.Consumer):
     # fetching
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Block]]:  # type: ignore[override]
-        seeks = self._seeks
+        epoch = self.epoch
         fetched = await super()._getmany(active_partitions, timeout)
-        if fetched and seeks != self._seeks:
+        if fetched and epoch != self.epoch:
             await self.perform_seek()
             return {}
         return self.fold(fetched)
@@ -188,9 +203,11 @@ class Consumer(driver.Consumer):
         for key, records in fetched.items():
             if records:
                 tp = ensure_TP(key)
-                block = Block(records, self._chain.get(tp))
+                block = Block(records, self._chain.get(tp), self.epoch)
                 self._chain[tp] = block.end
                 folded[tp] = [block]
+                if tp.topic in self.recovered_topics:
+                    self._recovered = None
         return folded
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -202,31 +219,48 @@ class Consumer(driver.Consumer):
     # seeking
 
     async def perform_seek(self) -> None:
-        """To the committed offsets, or the start of a topic that state is rebuilt from."""
-        self._forget()
-        await super().perform_seek()
-        rebuilt = [tp for tp in self.assignment() if tp.topic in self.rebuilt_topics]
-        if rebuilt:
-            starts = {ensure_TP(tp): offset for tp, offset in (await self.earliest_offsets(*rebuilt)).items()}
-            for tp, offset in sorted(starts.items()):
-                if offset:
-                    log.warning(
-                        "%s: state of partition %d is rebuilt from offset %d: what came before has been deleted",
-                        tp.topic, tp.partition, offset,
-                    )  # fmt: skip
-            await self.seek_wait(starts)
-            self._read_offset.update({tp: offset or None for tp, offset in starts.items()})
-        self._forget()
+        """To the committed offsets, and of recovered topics to where their state goes on.
+
+        Every partition is sought. aiokafka leaves one without a committed offset where it is, so what was fetched of it
+        and dropped for this seek would never come again (seen 2026-11-24, when a second worker joined early).
+        """
+        async with self._seeking:
+            self._forget()
+            await super().perform_seek()
+            assigned = self.assignment()
+            if assigned:
+                bounds = await self._bounds(assigned)
+                starts = {tp: _where_committed(tp, bounds[tp]) for tp in assigned}
+                mine = {tp: bounds[tp] for tp in assigned if tp.topic in self.recovered_topics}
+                if mine:
+                    starts |= await self._recover(mine)
+                await self.seek_wait(starts)
+                self._read_offset.update({tp: offset or None for tp, offset in starts.items()})
+            self._forget()
+
+    async def _bounds(self, tps: set[TP]) -> dict[TP, Bounds]:
+        earliest = {ensure_TP(tp): offset for tp, offset in (await self.earliest_offsets(*tps)).items()}
+        ends = {ensure_TP(tp): offset for tp, offset in (await self.highwaters(*tps)).items()}
+        return {tp: Bounds(self._committed_offset[tp], earliest[tp], ends[tp]) for tp in tps}
+
+    async def _recover(self, mine: dict[TP, Bounds]) -> dict[TP, int]:
+        """Not twice for one assignment when nothing has been fetched in between: Faust may seek again."""
+        generation = self.app.consumer_generation_id
+        if self._recovered is not None and self._recovered[0] == generation and self._recovered[1].keys() == mine.keys():
+            return self._recovered[1]
+        starts: dict[TP, int] = await self.transport.recover(mine)
+        self._recovered = generation, starts
+        return starts
 
     def _forget(self) -> None:
-        self._seeks += 1
+        self.epoch += 1
         self._chain.clear()
         self._ends.clear()
         self._acked.clear()
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Not for agents: only whole assignments are sought, in `perform_seek`."""
-        self._seeks += 1
+        self.epoch += 1
         self._chain.pop(ensure_TP(partition), None)
         await super().seek(partition, offset)
 
@@ -244,14 +278,35 @@ class Consumer(driver.Consumer):
             message.acked = True
             self._unacked_messages.discard(message)
             notify(self._waiting_for_ack)
-            if message.generation_id != self.app.consumer_generation_id:
-                return False
             block: Block = message.value  # type: ignore[assignment]
-            self._ends[message.tp] = block.end
-            # Faust asks for the new offset of the partitions that have something here
-            self._acked[message.tp] = [block.offset]
-            self._n_acked += 1
+            if message.generation_id != self.app.consumer_generation_id or block.epoch != self.epoch:
+                return False
+            if message.tp.topic not in self.recovered_topics:
+                self._done(message.tp, block.end)
             return True
+
+    def release(self, tp: TP, end: int, epoch: int) -> bool:
+        """A checkpoint includes everything before `end`. False when a seek came after `epoch`."""
+        if epoch != self.epoch:
+            return False
+        self._done(tp, end)
+        return True
+
+    def leave(self, message: Message) -> None:
+        """A block that is not processed, to be read again: Faust would wait for its ack before it stops."""
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+
+    def _done(self, tp: TP, end: int) -> None:
+        self._ends[tp] = end
+        # Faust asks for the new offset of the partitions that have something here
+        self._acked[tp] = [end]
+        self._n_acked += 1
+
+    async def commit_and_end_transactions(self) -> None:
+        """Faust's last commit before a partition is given up, or the consumer stops."""
+        await self.transport.before_handover()
+        await super().commit_and_end_transactions()
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: see the module's docstring."""
@@ -272,11 +327,41 @@ class Consumer(driver.Consumer):
         return done
 
 
+def _where_committed(tp: TP, bounds: Bounds) -> int:
+    """The committed offset, or the first one there is, saying what was missed."""
+    committed, earliest, end = bounds
+    if committed is None:
+        return earliest
+    if committed < earliest:
+        log.error(
+            "%s partition %d: %d records were deleted before they were read: retention is shorter than the time without "
+            "a worker", tp.topic, tp.partition, earliest - committed,
+        )  # fmt: skip
+    if committed > end:
+        log.warning("%s partition %d was made anew: read from its start", tp.topic, tp.partition)
+        return earliest
+    return max(committed, earliest)
+
+
+async def _nothing() -> None:
+    pass
+
+
 class Transport(driver.Transport):
-    """Set as `app.transport`. `rebuilt_topics`: names of the topics that are read from their start when assigned."""
+    """Set as `app.transport`. `recovered_topics`: names of the topics that state is made of, and that `recover` is for."""
 
     Consumer = Consumer
 
-    def __init__(self, *args: Any, rebuilt_topics: Collection[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        recovered_topics: Collection[str] = (),
+        recover: Recover | None = None,
+        before_handover: Callable[[], Awaitable[None]] = _nothing,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.rebuilt_topics = frozenset(rebuilt_topics)
+        if recovered_topics and recover is None:
+            raise ValueError("recovered topics need a way to recover them")
+        self.recovered_topics = frozenset(recovered_topics)
+        self.recover, self.before_handover = recover, before_handover

@@ -2,8 +2,8 @@
 
 Start as many as there are partitions, at most; Kafka shares the partitions out among them. A worker stops in three
 ways: on SIGTERM or SIGINT after leaving the group (exit code 0, or 1 when that took too long), on a fault of ours or of
-the broker with one line and the traceback (exit code 1), or killed, which loses nothing: what was not acknowledged is
-read again.
+the broker with one line and the traceback (exit code 1), or killed, which loses nothing: what no checkpoint includes is
+read again. A proper stop takes a last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,15 @@ from mode.supervisors import CrashingSupervisor
 
 from models.engine import Engine
 from models.network import Site
-from models.schema import KINDS, READING
-from streams.agents import Router, Watcher, announce
+from models.schema import KINDS, READING, Alert
+from streams.checkpoints import Bounds
+from streams.keeper import TICK_SECONDS, Keeper
 from streams.logs import Repeats
 from streams.outbox import Message, publish
+from streams.router import Router
 from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
 from streams.transport import Block, Continuity, Transport, block_topic
+from streams.watcher import Watcher, announce
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -43,17 +46,21 @@ log = logging.getLogger("nightline")
 BLOCKS_QUEUED = 4
 """Blocks that wait for an agent. Each may hold a whole fetch, so this bounds the memory of a worker that is behind."""
 FETCH_BYTES = 4 * MIB
-STOP_SECONDS = 20.0
+SETTLE_SECONDS, STOP_SECONDS = 4.0, 5.0
+"""For the last checkpoint, and for everything else: a stop takes less than 10 s."""
 
 
 class Worker:
     """The app and its agents. Built inside the running event loop."""
 
-    def __init__(self, site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, data: Path) -> None:
+    def __init__(
+        self, site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, data: Path, rebuild: bool = False
+    ) -> None:
         self.prefix = prefix
         self.fault: Exception | None = None
         self.stop = asyncio.Event()
-        self.router, self.watcher = Router(site), Watcher(site, bundle)
+        self.router = Router(site)
+        self.keeper = Keeper(Watcher(site, bundle, rebuild), bootstrap, prefix, self._publish, self._tell)
         self.app = app = faust.App(
             worker_group(prefix),
             broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
@@ -74,45 +81,81 @@ class Worker:
             web_router_enabled=False,
         )
         self.readings_topic = topic_name(prefix, READINGS)
-        app.transport = Transport(app.conf.broker_consumer, app, rebuilt_topics=[self.readings_topic])
+        app.transport = Transport(
+            app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
+            recover=self._recover, before_handover=self.keeper.before_handover,
+        )  # fmt: skip
         self._agent("route", topic_name(prefix, RAW), self._route)
         self._agent("watch", self.readings_topic, self._watch)
         app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_partitions_assigned.connect(self._on_assigned)
 
-    def _agent(self, name: str, topic: str, handle: Any) -> None:
+    def _agent(self, name: str, topic: str, handle: Callable[[Block], Awaitable[bool]]) -> None:
         async def agent(stream: Any) -> None:
             continuity = Continuity()
             try:
                 async for event in stream.noack().events():
-                    await handle(event.value, continuity.check(event.value))
-                    event.ack()
+                    block = event.value
+                    if block.epoch == self.app.consumer.epoch:
+                        continuity.check(block)
+                        if await handle(block):
+                            continuity.passed(block)
+                            event.ack()
+                            continue
+                    self.app.consumer.leave(event.message)
             except asyncio.CancelledError:
                 if not self.app.should_stop:
                     raise  # only a stop may end an agent; anything else must be seen
             except Exception as error:
                 log.critical("agent %s: %s: %s", name, type(error).__name__, error, exc_info=True)
-                self.fault = self.fault or error
-                self.app.consumer.unacked.discard(event.message)  # the stop would wait for its ack
-                self.stop.set()
+                self._fail(error)
+                self.app.consumer.leave(event.message)
 
         self.app.agent(block_topic(self.app, topic), name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(agent)
 
-    async def _route(self, block: Block, _: bool) -> None:
+    def _fail(self, error: Exception) -> None:
+        self.fault = self.fault or error
+        self.keeper.abandon()
+        self.stop.set()
+
+    async def _publish(self, messages: list[Message]) -> None:
+        await publish(self.app, self.prefix, messages)
+
+    async def _route(self, block: Block) -> bool:
         messages = self.router.route(block)
-        await publish(self.app, self.prefix, messages)
-        self._warn_of_dead_letters(block, messages)
+        await self._publish(messages)
+        self._tell(block, messages, [])
+        return True
 
-    async def _watch(self, block: Block, after_seek: bool) -> None:
-        if after_seek:
-            self.watcher.start_over(block.partition)
-        unpublished = block.end > self.app.consumer.committed(block.tp)
-        messages, alerts = self.watcher.watch(block, publish=unpublished)
-        await publish(self.app, self.prefix, messages)
+    async def _watch(self, block: Block) -> bool:
+        return await self.keeper.watch(block)
+
+    async def _recover(self, wanted: dict[TP, Bounds]) -> dict[TP, int]:
+        """Faust passes over some exceptions of a seek; a state that cannot be brought back must end the worker."""
+        self.keeper.consumer = self.app.consumer
+        try:
+            return await self.keeper.recover(wanted)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    async def keep(self) -> None:
+        """Checkpoints by the clock, until the worker stops."""
+        while not self.stop.is_set():
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self.keeper.save_when_due()
+            except Exception as error:
+                self._fail(error)
+
+    async def settle(self) -> None:
+        """The last checkpoint, committed: the next start goes on exactly here."""
+        await self.keeper.close()
+        await self.app.consumer.commit()
+
+    def _tell(self, block: Block, messages: list[Message], alerts: list[Alert]) -> None:
+        """One line for each alert revision, and one for the dead letters of a block."""
         announce(alerts, log.info)
-        self._warn_of_dead_letters(block, messages)
-
-    def _warn_of_dead_letters(self, block: Block, messages: list[Message]) -> None:
         reasons = [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
         if reasons:
             log.warning(
@@ -122,7 +165,7 @@ class Worker:
             )  # fmt: skip
 
     async def _on_revoked(self, _: Any, revoked: Iterable[TP], **__: Any) -> None:
-        self.watcher.drop(tp.partition for tp in revoked if tp.topic == self.readings_topic)
+        self.keeper.watcher.drop(tp.partition for tp in revoked if tp.topic == self.readings_topic)
 
     async def _on_assigned(self, _: Any, assigned: Iterable[TP], **__: Any) -> None:
         by_topic: dict[str, list[int]] = {}
@@ -172,10 +215,12 @@ async def _serve(worker: Worker) -> int:
         loop.add_signal_handler(signum, worker.stop.set)
     app = worker.app
     await app.start()
+    keeping = asyncio.create_task(worker.keep())
     while not (worker.stop.is_set() or app.should_stop):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(worker.stop.wait(), 0.1)
     crashed = app.crashed or worker.fault is not None
+    is_settled = crashed or await _settle(worker)
     # not wait_for: it would wait for ever for Faust, which swallows the cancellation while messages are not acked
     stopping = asyncio.ensure_future(app.stop())
     await asyncio.wait([stopping], timeout=STOP_SECONDS)
@@ -186,14 +231,26 @@ async def _serve(worker: Worker) -> int:
         reason = worker.fault or app.crash_reason
         log.error("worker stopped: %s: %s", type(reason).__name__, reason)
         return 1
-    if not stopped:
+    if not (stopped and is_settled):
         return 1
     stopping.result()
+    await keeping
     log.info("worker stopped")
     return 0
 
 
-def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str) -> int:
+async def _settle(worker: Worker) -> bool:
+    """The last checkpoint. Without it nothing is lost, but the next start has more to do."""
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await worker.settle()
+    except Exception as error:
+        log.warning("no last checkpoint: %s: %s", type(error).__name__, error or f"not within {SETTLE_SECONDS:.0f} s")
+        return False
+    return True
+
+
+def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, rebuild: bool = False) -> int:
     """Consume until told to stop. Returns the exit code."""
     version = "none" if bundle is None else getattr(bundle, "version", "unnamed")
     seconds = warm_up(site, bundle)
@@ -203,7 +260,7 @@ def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str) -
     )  # fmt: skip
 
     async def main(data: Path) -> int:
-        code = await _serve(Worker(site, bundle, bootstrap, prefix, data))
+        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild))
         if code:
             shutil.rmtree(data, ignore_errors=True)
             logging.shutdown()

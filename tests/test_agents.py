@@ -14,12 +14,14 @@ from click.testing import CliRunner
 from models.packing import pack_block, unpack_block
 from nightline.cli import nightline
 from streams import outbox
-from streams.agents import REPLAY_HEADER, Router, Watcher
+from streams.checkpoints import Bounds
 from streams.dlq import dead_letter
 from streams.logs import Repeats
 from streams.outbox import Message, PublishTimeoutError, publish
+from streams.router import REPLAY_HEADER, Router
 from streams.topics import ALERTS, DEAD_LETTERS, READINGS
 from streams.transport import Block
+from streams.watcher import Watcher
 from tests.synthetic import START_MS, make_site, readings
 
 HOUR_MS = 3_600_000
@@ -106,14 +108,18 @@ def test_a_senders_headers_do_not_hide_those_of_the_dead_letter() -> None:
 
 def test_late_readings_leave_one_line_for_each_block_by_dma(caplog: pytest.LogCaptureFixture) -> None:
     site, watcher = make_site(), Watcher(make_site())
+    watcher.restore(0, 1, [], Bounds(None, 0, 0), now=0.0)
     quiet = readings(2)
     mine = quiet[quiet["meter"] == site.meter_row["in-A"]]
-    block = Block([Record(pack_block(site, "A", mine, "live"), topic="readings")])
-    watcher.watch(block)
+
+    def packed(offset: int, some: Any) -> Block:
+        return Block([Record(pack_block(site, "A", some, "live"), topic="readings", key=b"A", offset=offset)])
+
+    watcher.watch(packed(0, mine))
     assert caplog.messages == []
-    watcher.watch(Block([Record(pack_block(site, "A", mine[:5], "live"), topic="readings")]), publish=False)
+    watcher.watch(packed(1, mine[:5]), publish=False)
     assert caplog.messages == []
-    watcher.watch(Block([Record(pack_block(site, "A", mine[:5], "live"), topic="readings")]))
+    watcher.watch(packed(2, mine[:5]))
     assert caplog.messages == ["readings partition 0: not judged: 5 readings came after their slot was closed (A 5)"]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from models.network import Site, parse_site
-from models.packing import MAGIC, VERSION, pack_block, unpack_block
+from models.packing import MAGIC, VERSION, Source, pack_block, unpack_block
 from models.schema import BATTERY, FLOW, KINDS, PRESSURE, QUALITIES, READING, Readings
 
 
@@ -58,6 +58,32 @@ def test_every_bit_of_time_and_value_survives(times: np.ndarray, data: st.DataOb
 
 def test_the_same_readings_give_the_same_bytes():
     assert pack_block(SITE, "ALFA", SOME, "live") == pack_block(SITE, "ALFA", SOME.copy(), "live")
+
+
+SOURCE = Source(7, 1_000_004, 10, 20, np.array([999_999, 1_000_000, 1_000_000, 1_000_003]))
+
+
+def test_a_block_says_which_message_each_reading_came_in():
+    got = unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "live", SOURCE)).source
+    assert got is not None
+    assert (got.partition, got.end, got.oldest_ms, got.newest_ms) == (7, 1_000_004, 10, 20)
+    assert got.offsets.tolist() == SOURCE.offsets.tolist()
+
+
+def test_offsets_stay_with_their_readings_when_others_are_left_out():
+    later = site_of("in:flow", "logger:flow", "tank:level")
+    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live", SOURCE))
+    assert got.readings["value"].tolist() == [-2.0, 3.6]
+    assert got.source is not None
+    assert got.source.offsets.tolist() == [1_000_000, 1_000_003]
+
+
+def test_a_block_of_version_1_is_still_read():
+    blob = bytearray(pack_block(SITE, "ALFA", SOME, "live"))
+    blob[4] = 1
+    got = unpack_block(SITE, bytes(blob))
+    assert got.readings.tolist() == SOME.tolist()
+    assert got.source is None
 
 
 def test_an_empty_block_is_a_block():
@@ -123,7 +149,7 @@ HEADER = {"dma": "ALFA", "origin": "live", "count": 1, "meters": ["in"]}
     ("blob", "reason"),
     [
         (b"\x89PNG" + BLOB[4:], "not a block of readings: starts with b'\\x89PNG'; possible: b'NLRB'"),
-        (BLOB[:4] + b"\x02\x00" + BLOB[6:], "block version: found 2; possible: 1"),
+        (BLOB[:4] + b"\x03\x00" + BLOB[6:], "block version: found 3; possible: 1, 2"),
         (BLOB + b"\x00", "block is torn: CRC32"),
         (sealed({"dma": "ALFA"}, b""), "block header cannot be read: Object missing required field `origin`"),
         (sealed(HEADER | {"origin": "dream"}, bytes(22)), "block header cannot be read: Invalid enum value 'dream'"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
@@ -110,6 +111,16 @@ def published_alerts(bootstrap: str, prefix: str, **options: Any) -> dict[tuple[
         assert values.setdefault(key, record.value) == record.value, f"two contents of {key}"
         found[key] = alert
     return found
+
+
+def assert_same_alerts(found: dict[tuple[str, int], Alert], expected: dict[tuple[str, int], Alert]) -> None:
+    """Names every revision that is missing, too many, or differs, and in which fields."""
+    faults = [f"missing: {key} {expected[key].title.en}" for key in expected.keys() - found.keys()]
+    faults += [f"not expected: {key} {found[key].title.en}" for key in found.keys() - expected.keys()]
+    for key in expected.keys() & found.keys():
+        one, other = msgspec.to_builtins(expected[key]), msgspec.to_builtins(found[key])
+        faults += [f"{key} {name}: expected {one[name]}, found {other[name]}" for name in one if one[name] != other[name]]
+    assert not faults, "\n".join(sorted(faults))
 
 
 def eventually(check: Any, seconds: float = 30.0) -> Any:

@@ -1,0 +1,206 @@
+"""Keeps the watch agent's state safe: brings it back before a partition is processed, saves it while it is.
+
+Order for a block: engines step -> alerts and detections confirmed. Order for a checkpoint: everything of the blocks so
+far confirmed -> states of all partitions sent and confirmed -> their offsets released for the commit. The two exclude each
+other, so a checkpoint never includes a block whose alerts are still on their way.
+
+A checkpoint is taken every `SAVE_SECONDS`, however many readings have come, and writes the states that have changed: its
+cost follows time, the number of DMAs and the length of their slots, not the readings. While history is replayed it is
+taken more often (`REPLAY_SAVE_SECONDS`): the replayer waits for the commit. Whatever the sizes, no more than a tenth of
+the time goes into it (`MOST_OF_TIME`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from faust.types import TP
+from kafka import KafkaConsumer, TopicPartition
+
+from models.schema import Alert
+from streams.checkpoints import Bounds, Record
+from streams.outbox import Message
+from streams.topics import CHECKPOINTS, EMBEDDED_OPTIONS, READINGS, client_options, topic_name
+from streams.transport import Block
+from streams.watcher import Watcher
+
+log = logging.getLogger("nightline")
+
+SAVE_SECONDS: Final = 10.0
+REPLAY_SAVE_SECONDS: Final = 0.5
+MOST_OF_TIME: Final = 0.1
+TICK_SECONDS: Final = 0.25
+HANDOVER_SECONDS: Final = 4.0
+"""Before a partition is given up a checkpoint spares the next owner the last seconds; but Kafka waits for nobody."""
+READ_SECONDS: Final = 60.0
+
+
+@dataclass
+class Saved:
+    """The last checkpoint, for those who ask how the worker is."""
+
+    at: float = 0.0
+    seconds: float = 0.0
+    states: int = 0
+    bytes: int = 0
+    total: int = 0
+    total_bytes: int = 0
+
+
+class Keeper:
+    """Between the watch agent, its Watcher and Kafka. All times are of `clock`, in seconds."""
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        bootstrap: str,
+        prefix: str,
+        publish: Callable[[list[Message]], Awaitable[None]],
+        tell: Callable[[Block, list[Message], list[Alert]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.watcher = watcher
+        self.saved = Saved()
+        self.recovered = False
+        self._bootstrap, self._prefix, self._publish, self._tell, self._clock = bootstrap, prefix, publish, tell, clock
+        self._lock = asyncio.Lock()
+        self._partitions = 0
+        self._replaying = False
+        self._is_confirmed = True
+        self._is_closed = False
+        self.consumer: Any = None
+        """Faust's, once there is one."""
+
+    # bringing back
+
+    async def recover(self, wanted: dict[TP, Bounds]) -> dict[TP, int]:
+        """The states of all partitions that are assigned now, and where each goes on. Raises LostStateError."""
+        begin = self._clock()
+        numbers = sorted(tp.partition for tp in wanted)
+        records, self._partitions = await asyncio.to_thread(read_checkpoints, self._bootstrap, self._prefix, numbers)
+        async with self._lock:
+            self.watcher.drop(list(self.watcher.owned))
+            starts = {}
+            for tp in sorted(wanted):
+                found = records.pop(tp.partition)
+                start = self.watcher.restore(tp.partition, self._partitions, found, wanted[tp], begin)
+                starts[tp] = start.offset
+            self._is_confirmed, self.recovered = True, True
+            self.saved.at = begin
+        states = sum(len(owned.states) for owned in self.watcher.owned.values())
+        if states:
+            log.info("state of %d DMAs restored in %.1f s", states, self._clock() - begin)
+        return starts
+
+    # processing
+
+    async def watch(self, block: Block) -> bool:
+        """Process a block. False when it is none of ours any more: it is left to be read again."""
+        async with self._lock:
+            if self._is_closed or block.epoch != self.consumer.epoch or block.partition not in self.watcher.owned:
+                return False
+            if not self._is_confirmed:
+                raise RuntimeError("what the block before this one brought about was never confirmed")
+            self._is_confirmed = False
+            unpublished = block.end > self.consumer.committed(block.tp)
+            messages, alerts = self.watcher.watch(block, publish=unpublished)
+            await self._publish(messages)
+            self._is_confirmed = True
+            self._tell(block, messages, alerts)
+            self._replaying = self._replaying or self.watcher.is_replayed
+            return True
+
+    # saving
+
+    async def save_when_due(self) -> None:
+        """Called by a timer."""
+        every = REPLAY_SAVE_SECONDS if self._replaying else SAVE_SECONDS
+        every = max(every, self.saved.seconds / MOST_OF_TIME)
+        if self._clock() - self.saved.at >= every:
+            async with self._lock:
+                if not self._is_closed:
+                    await self._save()
+
+    async def before_handover(self) -> None:
+        """Called by Faust before a partition is given up. Not to be in time is no fault."""
+        if self._is_closed:
+            return
+        try:
+            async with asyncio.timeout(HANDOVER_SECONDS), self._lock:
+                await self._save()
+        except TimeoutError:
+            log.warning(
+                "no checkpoint within %.0f s before giving partitions up; the next owner does more again", HANDOVER_SECONDS
+            )
+
+    async def close(self) -> None:
+        """A last checkpoint of everything; from now on blocks are left alone."""
+        async with self._lock:
+            self._is_closed = True
+            await self._save(everything=True)
+
+    def abandon(self) -> None:
+        """After a fault: no further block, no further checkpoint."""
+        self._is_closed = True
+
+    async def _save(self, everything: bool = False) -> None:
+        """With the lock held."""
+        if not self._is_confirmed or self.consumer is None or not self.watcher.owned:
+            return
+        now, epoch = self._clock(), self.consumer.epoch
+        ends = {partition: owned.end for partition, owned in self.watcher.owned.items()}
+        messages = [m for p in sorted(ends) for m in self.watcher.checkpoint(p, self._partitions, now, everything)]
+        self._is_confirmed = False
+        await self._publish(messages)
+        self._is_confirmed = True
+        self._replaying = False
+        readings = topic_name(self._prefix, READINGS)
+        for partition, end in ends.items():
+            self.consumer.release(TP(readings, partition), end, epoch)
+        size = sum(len(m.value or b"") for m in messages)
+        done = self.saved
+        self.saved = Saved(
+            now, self._clock() - now, len(messages), size, done.total + len(messages), done.total_bytes + size
+        )  # fmt: skip
+
+
+def read_checkpoints(bootstrap: str, prefix: str, partitions: Iterable[int]) -> tuple[dict[int, list[Record]], int]:
+    """All records of these partitions of `checkpoints.v1`, oldest first, and how many partitions `readings.v1` has.
+
+    Blocks; for a thread. Raises ValueError when the two topics differ in their number of partitions, TimeoutError when
+    the topic cannot be read to its end.
+    """
+    topic, readings = topic_name(prefix, CHECKPOINTS), topic_name(prefix, READINGS)
+    options = client_options(bootstrap)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=32 << 20,
+        fetch_max_bytes=64 << 20, **options,
+    )  # fmt: skip
+    try:
+        there, wanted = len(consumer.partitions_for_topic(topic) or ()), len(consumer.partitions_for_topic(readings) or ())
+        if there == 0 and options == EMBEDDED_OPTIONS:  # topics appear there on first use
+            return {number: [] for number in partitions}, wanted
+        if there != wanted:
+            raise ValueError(
+                f"{topic} has {there} partitions and {readings} has {wanted}; possible: the same number, for each state "
+                "lies in the partition of its readings"
+            )
+        tps = [TopicPartition(topic, number) for number in partitions]
+        consumer.assign(tps)
+        consumer.seek_to_beginning(*tps)
+        ends = consumer.end_offsets(tps)
+        found: dict[int, list[Record]] = {tp.partition: [] for tp in tps}
+        deadline = time.monotonic() + READ_SECONDS
+        while any(consumer.position(tp) < ends[tp] for tp in tps):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic} could not be read to its end within {READ_SECONDS:.0f} s")
+            for tp, batch in consumer.poll(timeout_ms=200).items():
+                found[tp.partition] += [Record(record.key, record.value) for record in batch]
+        return found, wanted
+    finally:
+        consumer.close()

@@ -1,0 +1,139 @@
+"""`route`: blocks of raw messages -> packed readings per DMA, and dead letters.
+
+It has no state and goes on at its committed offset. What it published before a kill it publishes again; each packed
+block says which messages its readings came in (`models.packing.Source`), so `watch` drops what it has had. Readings of
+one origin keep the order in which they came; a block that mixes live and replayed readings is published as one message
+for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.cloudevents import rfc3339
+from models.codec import Decoder
+from models.network import Site
+from models.packing import Source, pack_block
+from models.routing import shares
+from models.schema import Readings
+from streams.dlq import dead_letter
+from streams.outbox import Message
+from streams.topics import DAY_MS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
+from streams.transport import Block
+
+REPLAY_HEADER: Final = ("nl-origin", b"replay")
+FUTURE_MS: Final = 3_600_000
+"""A reading may be observed this much later than its message was produced: clocks are never quite the same."""
+PAST_MS: Final = RAW_DAYS * DAY_MS
+"""A live reading may be observed this much earlier: as long as raw readings are retained. What is older comes from a
+clock that is wrong, or is history, which `nightline replay` marks as such."""
+KNOWN_MS: Final = 631_152_000_000
+"""1990. A message's own time before that is no time: -1 where the client set none, or 0 of a clock never set."""
+
+
+class Router:
+    """Blocks of `readings.raw.v1` -> packed readings per DMA, and dead letters."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._decoder = Decoder(site)
+        self._subscribers = site.subscribers()
+
+    def route(self, block: Block) -> list[Message]:
+        """What to publish for a block, dead letters first."""
+        records = block.records
+        payloads = [record.value for record in records]
+        reasons = _oversized(payloads)
+        decoded = self._decoder.decode(payloads)
+        for reject in decoded.rejects:
+            reasons.setdefault(reject.message, [reject.reason])
+        of_replay = _replayed(records)
+        readings, message = _drop_wrong_times(decoded.readings, decoded.message, records, of_replay, reasons)
+        found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
+        offsets = np.array([record.offset for record in records], np.int64)[message]
+        produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
+        replayed = of_replay[message]
+        for origin, mine in (("replay", replayed), ("live", ~replayed)):
+            rows = np.flatnonzero(mine)
+            for dma_row, share in shares(readings[rows], self._subscribers):
+                of_dma = rows[share]
+                times_ms = produced_ms[of_dma]
+                source = Source(
+                    block.partition, block.end, int(times_ms.min()), int(times_ms.max()), offsets[of_dma]
+                )  # fmt: skip
+                dma = self._site.dmas[dma_row].id
+                found += [
+                    Message(READINGS, dma.encode(), blob, []) for blob in self._pack(dma, readings[of_dma], origin, source)
+                ]
+        return found
+
+    def _pack(self, dma: str, readings: Readings, origin: str, source: Source) -> Iterator[bytes]:
+        """One message, or as many as keep each below the limit."""
+        blob = pack_block(self._site, dma, readings, origin, source)
+        if len(blob) <= PACKED_LIMIT or len(readings) == 1:
+            yield blob
+            return
+        half = len(readings) // 2
+        offsets = source.offsets
+        # a message of many readings may lie in both parts: after the first it is not yet complete
+        first = replace(source, end=int(offsets[half]), offsets=offsets[:half])
+        yield from self._pack(dma, readings[:half], origin, first)
+        yield from self._pack(dma, readings[half:], origin, replace(source, offsets=offsets[half:]))
+
+
+def _drop_wrong_times(
+    readings: Readings,
+    message: NDArray[np.int32],
+    records: list[Any],
+    of_replay: NDArray[np.bool_],
+    reasons: dict[int, list[str]],
+) -> tuple[Readings, NDArray[np.int32]]:
+    """Leaves out what a wrong clock observed: one ahead would move the watermark past everybody else's readings."""
+    produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
+    known = produced_ms >= KNOWN_MS
+    future = known & (readings["time_ms"] > produced_ms + FUTURE_MS)
+    past = known & ~of_replay[message] & (readings["time_ms"] < produced_ms - PAST_MS)
+    if not (future.any() or past.any()):
+        return readings, message
+    for wrong, what in (
+        (future, "more than 1 h ahead of"),
+        (past, f"more than {RAW_DAYS} days before"),
+    ):
+        for at in np.unique(message[wrong]).tolist():
+            of_message = message == at
+            times = readings["time_ms"][of_message & wrong]
+            reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(records[at].timestamp)}"
+            if what.endswith("before"):
+                reason += "; possible: history with the header nl-origin: replay"
+            if of_message.sum() > 1:
+                reason += f"; {len(times)} of {int(of_message.sum())} readings rejected"
+            reasons.setdefault(at, []).append(reason)
+    kept = ~(future | past)
+    return readings[kept], message[kept]
+
+
+def _oversized(payloads: list[bytes | None]) -> dict[int, list[str]]:
+    """Why a payload is too long to be decoded, by its index; it is replaced by None."""
+    reasons: dict[int, list[str]] = {}
+    # most blocks have none: one pass in C, which a null value ends with a TypeError
+    with contextlib.suppress(TypeError):
+        if max(map(len, payloads)) <= READING_LIMIT:  # type: ignore[arg-type]
+            return reasons
+    for at, value in enumerate(payloads):
+        if value is not None and len(value) > READING_LIMIT:
+            reasons[at] = [f"oversized: found {len(value)} bytes; possible: at most {READING_LIMIT}"]
+            payloads[at] = None
+    return reasons
+
+
+def _replayed(records: list[Any]) -> NDArray[np.bool_]:
+    """Which records carry the header of a replay. Few different headers come again and again."""
+    headers = [tuple(record.headers) for record in records]
+    known = {some: REPLAY_HEADER in some for some in set(headers)}
+    return np.array([known[some] for some in headers], np.bool_)
