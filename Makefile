@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test check bench lock schemas clean
+.PHONY: setup demo test check soak bench lock schemas clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest
+
+# Long proofs (docs/RELIABILITY.md); each prints what it injected and what was lost.
+soak: setup
+	$(BIN)/python -m pytest -m soak -v
 
 bench: setup
 	$(BIN)/nightline bench
