@@ -14,7 +14,8 @@ from typing import Any
 import faust
 from faust.serializers.codecs import Codec
 
-from streams.transport import Transport, block_topic
+from streams.blocks import block_topic
+from streams.transport import Transport
 
 QUIET_S = 0.3
 GIVE_UP_S = 30.0

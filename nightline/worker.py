@@ -19,8 +19,12 @@ from nightline.topics import BOOTSTRAP, PREFIX
 @BOOTSTRAP
 @PREFIX
 @click.option("--rebuild", is_flag=True, help="Build state that cannot be restored from what readings.v1 still holds.")
+@click.option(
+    "--session-seconds", type=click.FloatRange(1.0, 300.0), default=10.0, show_default=True,
+    help="So long after its last sign of life a worker's partitions go to others.",
+)  # fmt: skip
 @click.option("--embedded", is_flag=True, help="Start a broker inside this process; its data ends with it.")
-def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, embedded: bool) -> None:
+def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, session_seconds: float, embedded: bool) -> None:
     """Consume readings, publish alerts."""
     found = load_site(site)
     from streams import topics  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
@@ -47,7 +51,7 @@ def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, embedded: boo
                         f"Kafka at {bootstrap} has no topic {', '.join(missing)}; create them with: "
                         f"nightline topics apply --bootstrap {bootstrap} --prefix {prefix}"
                     )
-            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild)
+            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild, session_seconds)
         except topics.KafkaUnavailableError as error:
             raise click.ClickException(str(error)) from None
     if code:

@@ -23,10 +23,10 @@ from faust.types import TP
 from kafka import KafkaConsumer, TopicPartition
 
 from models.schema import Alert
+from streams.blocks import Block
 from streams.checkpoints import Bounds, Record
 from streams.outbox import Message
 from streams.topics import CHECKPOINTS, EMBEDDED_OPTIONS, READINGS, client_options, topic_name
-from streams.transport import Block
 from streams.watcher import Watcher
 
 log = logging.getLogger("nightline")
@@ -102,7 +102,7 @@ class Keeper:
     async def watch(self, block: Block) -> bool:
         """Process a block. False when it is none of ours any more: it is left to be read again."""
         async with self._lock:
-            if self._is_closed or block.epoch != self.consumer.epoch or block.partition not in self.watcher.owned:
+            if self._is_closed or not self.consumer.is_current(block) or block.partition not in self.watcher.owned:
                 return False
             if not self._is_confirmed:
                 raise RuntimeError("what the block before this one brought about was never confirmed")

@@ -22,10 +22,10 @@ from models.network import Site
 from models.packing import Source, pack_block
 from models.routing import shares
 from models.schema import Readings
+from streams.blocks import Block
 from streams.dlq import dead_letter
 from streams.outbox import Message
 from streams.topics import DAY_MS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
-from streams.transport import Block
 
 REPLAY_HEADER: Final = ("nl-origin", b"replay")
 FUTURE_MS: Final = 3_600_000

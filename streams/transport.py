@@ -14,7 +14,7 @@ arithmetic counts single messages and is replaced:
 - of a topic that state is made of (`recovered_topics`) an ack says that a block is processed, and commits nothing: its
   offsets are committed when `release` says that a checkpoint includes them.
 - an ack or release of what was fetched before the last seek is dropped: its records come again. For the same reason an
-  agent must leave a block alone whose `epoch` is not the consumer's.
+  agent must leave a block alone that is not current (`is_current`).
 
 Recovery. After every assignment, before anything is fetched, `recover` brings back the state of each partition of the
 recovered topics and says from which offset it goes on.
@@ -32,103 +32,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-import faust
-from faust.serializers.codecs import Codec
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
 
+from streams.blocks import Block
 from streams.checkpoints import Bounds
+from streams.group_progress import Alignment
 
 log = logging.getLogger("nightline")
-
-
-class Block:
-    """All records of one partition that one fetch brought, as one Kafka record for Faust.
-
-    `records` are aiokafka's own: topic, partition, offset, timestamp (ms), key, value, headers.
-    """
-
-    __slots__ = ("end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
-
-    # what Faust reads of a record besides
-    timestamp_type = None
-    headers = ()
-    checksum = None
-    serialized_key_size = 0
-    serialized_value_size = 0
-    key = None
-
-    def __init__(self, records: list[Any], previous_end: int | None = None, epoch: int = 0) -> None:
-        first = records[0]
-        self.records = records
-        self.topic: str = first.topic
-        self.partition: int = first.partition
-        self.offset: int = first.offset
-        self.timestamp: int = first.timestamp
-        self.end: int = records[-1].offset + 1
-        self.previous_end = previous_end
-        self.epoch = epoch
-
-    @property
-    def value(self) -> Block:
-        """Faust hands a record's value to the agent: the block itself."""
-        return self
-
-    @property
-    def tp(self) -> TP:
-        """Topic and partition."""
-        return TP(self.topic, self.partition)
-
-    def __repr__(self) -> str:
-        return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {len(self.records)} records)"
-
-
-class PassThrough(Codec):
-    """Hands a block on as it is; produces bytes as they are."""
-
-    def _loads(self, s: Any) -> Any:
-        return s
-
-    def _dumps(self, s: Any) -> Any:
-        return s
-
-
-BLOCKS: Final = PassThrough()
-
-
-def block_topic(app: faust.App, name: str) -> Any:
-    """A Faust topic whose events are blocks."""
-    return app.topic(name, value_serializer=BLOCKS, key_serializer=BLOCKS, value_type=None, key_type=None, internal=False)
-
-
-class BrokenChainError(RuntimeError):
-    """Faust lost a fetched block on its way to the agent, or handed one over twice."""
-
-
-class Continuity:
-    """Holds the agent against the chain of blocks. One for each agent."""
-
-    def __init__(self) -> None:
-        self._end: dict[TP, int] = {}
-
-    def check(self, block: Block) -> None:
-        """Raises BrokenChainError when a block is missing between the last that has passed and this one."""
-        before = self._end.get(block.tp)
-        if block.previous_end is not None and block.previous_end != before:
-            raise BrokenChainError(
-                f"{block.topic} partition {block.partition}: got the block that follows offset {block.previous_end}, "
-                f"expected the one that follows {before}; nothing of it was acknowledged, a restart reads it again"
-            )
-
-    def passed(self, block: Block) -> None:
-        """The block was processed."""
-        self._end[block.tp] = block.end
 
 
 FETCH_WAIT_MS: Final = 50
@@ -138,6 +56,13 @@ partitions it still has records of, so news in those waits for it; Faust's fixed
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread; a broker that cannot take a commit just now does not end the worker."""
+
+    consumer: Consumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.committing = asyncio.Lock()
+        """The alignment commits too: never an older offset after a newer one."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -150,12 +75,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         mine = self.assignment()
         wanted = {
-            driver.ensure_aiokafka_TP(tp): driver.OffsetAndMetadata(offset, "")
+            driver.ensure_aiokafka_TP(tp): driver.OffsetAndMetadata(offset, self.consumer.note(tp, offset))
             for tp, offset in offsets.items()
             if tp in mine
         }
         try:
-            await consumer.commit(wanted)
+            async with self.committing:
+                await consumer.commit(wanted)
         except driver.CommitFailedError:
             return False  # rebalanced meanwhile: the new owner reads these records again
         except driver.KafkaError as error:
@@ -183,6 +109,8 @@ class Consumer(driver.Consumer):
         if self.app.tables:
             raise ValueError("the block transport cannot serve Tables: their changelogs would be folded")
         self.recovered_topics: frozenset[str] = getattr(self.transport, "recovered_topics", frozenset())
+        aligned: tuple[str, int] | None = getattr(self.transport, "aligned", None)
+        self.alignment = Alignment(self._thread, *aligned) if aligned else None
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -190,12 +118,27 @@ class Consumer(driver.Consumer):
     # fetching
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Block]]:  # type: ignore[override]
-        epoch = self.epoch
-        fetched = await super()._getmany(active_partitions, timeout)
+        epoch, alignment = self.epoch, self.alignment
+        wanted = active_partitions
+        if alignment is not None and active_partitions is not None:
+            wanted, timeout = alignment.wanted(active_partitions), alignment.timeout(timeout)
+        # to aiokafka no partitions means all of them
+        if active_partitions and not wanted:
+            await asyncio.sleep(timeout)
+            fetched: Mapping[TP, list[Any]] = {}
+        else:
+            fetched = await super()._getmany(wanted, timeout)
         if fetched and epoch != self.epoch:
             await self.perform_seek()
             return {}
+        if alignment is not None:
+            fetched = alignment.take({ensure_TP(tp): records for tp, records in fetched.items()}, time.monotonic())
         return self.fold(fetched)
+
+    def note(self, tp: TP, offset: int) -> str:
+        """What is written beside a committed offset."""
+        alignment = self.alignment
+        return "" if alignment is None else alignment.aligner.reached(ensure_TP(tp), offset) or ""
 
     def fold(self, fetched: Mapping[Any, list[Any]]) -> dict[TP, list[Block]]:
         """One block for each partition that has records; continues each partition's chain."""
@@ -254,6 +197,8 @@ class Consumer(driver.Consumer):
 
     def _forget(self) -> None:
         self.epoch += 1
+        if self.alignment is not None:
+            self.alignment.forget()
         self._chain.clear()
         self._ends.clear()
         self._acked.clear()
@@ -261,6 +206,8 @@ class Consumer(driver.Consumer):
     async def seek(self, partition: TP, offset: int) -> None:
         """Not for agents: only whole assignments are sought, in `perform_seek`."""
         self.epoch += 1
+        if self.alignment is not None:
+            self.alignment.forget()
         self._chain.pop(ensure_TP(partition), None)
         await super().seek(partition, offset)
 
@@ -291,6 +238,14 @@ class Consumer(driver.Consumer):
             return False
         self._done(tp, end)
         return True
+
+    def is_current(self, block: Block) -> bool:
+        """Whether a block may be processed. One that is not comes again, after a seek.
+
+        While the flow is stopped the queue of an agent is emptied, but a block that waited for room in it is still let in
+        (seen 2026-11-24 under load, when a third worker joined): what comes then lacks what came before it.
+        """
+        return block.epoch == self.epoch and self.flow_active
 
     def leave(self, message: Message) -> None:
         """A block that is not processed, to be read again: Faust would wait for its ack before it stops."""
@@ -324,6 +279,9 @@ class Consumer(driver.Consumer):
                 self._committed_offset[tp] = offset
                 if tp in self._ends:
                     self._acked[tp] = [self._ends[tp]]
+        elif self.alignment is not None:
+            for tp, offset in offsets.items():
+                self.alignment.aligner.committed(tp, offset)
         return done
 
 
@@ -358,6 +316,7 @@ class Transport(driver.Transport):
         recovered_topics: Collection[str] = (),
         recover: Recover | None = None,
         before_handover: Callable[[], Awaitable[None]] = _nothing,
+        aligned: tuple[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -365,3 +324,5 @@ class Transport(driver.Transport):
             raise ValueError("recovered topics need a way to recover them")
         self.recovered_topics = frozenset(recovered_topics)
         self.recover, self.before_handover = recover, before_handover
+        self.aligned = aligned
+        """A topic whose partitions are consumed side by side, and how many ms they may differ; see `streams.alignment`."""

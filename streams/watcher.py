@@ -29,12 +29,12 @@ from models.network import Site
 from models.packing import Block as Packed
 from models.packing import unpack_block
 from models.schema import Alert, Readings
+from streams.blocks import Block
 from streams.checkpoints import Bounds, Checkpoint, Record, Seen, Start, pack, where_to_start
 from streams.detections import pack_detections
 from streams.dlq import dead_letter
 from streams.outbox import Message
 from streams.topics import ALERTS, CHECKPOINTS, DETECTIONS, OPEN_ALERTS, PACKED_LIMIT
-from streams.transport import Block
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

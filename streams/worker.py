@@ -29,13 +29,15 @@ from mode.supervisors import CrashingSupervisor
 from models.engine import Engine
 from models.network import Site
 from models.schema import KINDS, READING, Alert
+from streams.alignment import skew_ms
+from streams.blocks import Block, Continuity, block_topic
 from streams.checkpoints import Bounds
 from streams.keeper import TICK_SECONDS, Keeper
 from streams.logs import Repeats
 from streams.outbox import Message, publish
 from streams.router import Router
 from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
-from streams.transport import Block, Continuity, Transport, block_topic
+from streams.transport import Transport
 from streams.watcher import Watcher, announce
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ log = logging.getLogger("nightline")
 BLOCKS_QUEUED = 4
 """Blocks that wait for an agent. Each may hold a whole fetch, so this bounds the memory of a worker that is behind."""
 FETCH_BYTES = 4 * MIB
+SESSION_SECONDS = 10.0
+"""So long after its last sign of life a worker's partitions go to others."""
 SETTLE_SECONDS, STOP_SECONDS = 4.0, 5.0
 """For the last checkpoint, and for everything else: a stop takes less than 10 s."""
 
@@ -54,7 +58,14 @@ class Worker:
     """The app and its agents. Built inside the running event loop."""
 
     def __init__(
-        self, site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, data: Path, rebuild: bool = False
+        self,
+        site: Site,
+        bundle: Bundle | None,
+        bootstrap: str,
+        prefix: str,
+        data: Path,
+        rebuild: bool = False,
+        session_seconds: float = SESSION_SECONDS,
     ) -> None:
         self.prefix = prefix
         self.fault: Exception | None = None
@@ -69,8 +80,8 @@ class Worker:
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
-            broker_session_timeout=10.0,
-            broker_heartbeat_interval=2.0,
+            broker_session_timeout=session_seconds,
+            broker_heartbeat_interval=session_seconds / 5,
             broker_commit_interval=0.1,
             stream_buffer_maxsize=BLOCKS_QUEUED,
             stream_wait_empty=True,
@@ -84,6 +95,7 @@ class Worker:
         app.transport = Transport(
             app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
             recover=self._recover, before_handover=self.keeper.before_handover,
+            aligned=(topic_name(prefix, RAW), skew_ms(site.lateness_minutes)),
         )  # fmt: skip
         self._agent("route", topic_name(prefix, RAW), self._route)
         self._agent("watch", self.readings_topic, self._watch)
@@ -93,15 +105,17 @@ class Worker:
     def _agent(self, name: str, topic: str, handle: Callable[[Block], Awaitable[bool]]) -> None:
         async def agent(stream: Any) -> None:
             continuity = Continuity()
+            left = -1  # after a block that was left alone nothing may be processed until a seek
             try:
                 async for event in stream.noack().events():
                     block = event.value
-                    if block.epoch == self.app.consumer.epoch:
+                    if self.app.consumer.is_current(block) and block.epoch != left:
                         continuity.check(block)
                         if await handle(block):
                             continuity.passed(block)
                             event.ack()
                             continue
+                        left = block.epoch
                     self.app.consumer.leave(event.message)
             except asyncio.CancelledError:
                 if not self.app.should_stop:
@@ -250,7 +264,10 @@ async def _settle(worker: Worker) -> bool:
     return True
 
 
-def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, rebuild: bool = False) -> int:
+def run_worker(
+    site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, rebuild: bool = False,
+    session_seconds: float = SESSION_SECONDS,
+) -> int:  # fmt: skip
     """Consume until told to stop. Returns the exit code."""
     version = "none" if bundle is None else getattr(bundle, "version", "unnamed")
     seconds = warm_up(site, bundle)
@@ -260,7 +277,7 @@ def run_worker(site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, r
     )  # fmt: skip
 
     async def main(data: Path) -> int:
-        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild))
+        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild, session_seconds))
         if code:
             shutil.rmtree(data, ignore_errors=True)
             logging.shutdown()

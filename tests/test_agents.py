@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from models.packing import pack_block, unpack_block
 from nightline.cli import nightline
 from streams import outbox
+from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.dlq import dead_letter
 from streams.logs import Repeats
 from streams.outbox import Message, PublishTimeoutError, publish
 from streams.router import REPLAY_HEADER, Router
 from streams.topics import ALERTS, DEAD_LETTERS, READINGS
-from streams.transport import Block
 from streams.watcher import Watcher
 from tests.synthetic import START_MS, make_site, readings
 

@@ -15,8 +15,9 @@ from faust.types.tuples import ConsumerMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.blocks import Block, BrokenChainError, Continuity
 from streams.checkpoints import Bounds
-from streams.transport import Block, BrokenChainError, Consumer, Continuity, Transport
+from streams.transport import Consumer, Transport
 
 RAW = TP("raw", 0)
 OTHER = TP("raw", 1)
@@ -136,7 +137,7 @@ def test_the_end_of_a_block_with_holes_is_after_its_last_record(consumer: Any) -
 
 
 def test_the_codec_hands_a_block_through_unchanged(consumer: Any) -> None:
-    from streams.transport import block_topic  # noqa: PLC0415
+    from streams.blocks import block_topic  # noqa: PLC0415
 
     topic = block_topic(consumer.app, "raw")
     ((block,),) = consumer.fold({RAW: records(0, 2)}).values()

@@ -136,9 +136,11 @@ def eventually(check: Any, seconds: float = 30.0) -> Any:
 class WorkerProcess:
     """`nightline worker` as a process of its own."""
 
-    def __init__(self, site: Path, bootstrap: str, prefix: str, log: Path, command: list[str] | None = None) -> None:
+    def __init__(
+        self, site: Path, bootstrap: str, prefix: str, log: Path, *options: str, command: list[str] | None = None
+    ) -> None:
         self.log = log
-        run = command or [*NIGHTLINE, "worker", str(site), "--bootstrap", bootstrap, "--prefix", prefix]
+        run = command or [*NIGHTLINE, "worker", str(site), "--bootstrap", bootstrap, "--prefix", prefix, *options]
         with log.open("ab") as out:
             # its own folder: whatever it might leave there is found by the test
             self.process = subprocess.Popen(

@@ -121,7 +121,7 @@ def test_an_exception_in_an_agent_stops_the_worker_loudly_and_acknowledges_nothi
     )
     folder = site_folder(tmp_path / "site")
     command = ["-c", faulty, "worker", str(folder), "--bootstrap", kafka, "--prefix", prefix]
-    with WorkerProcess(folder, kafka, prefix, tmp_path / "log", command) as worker:
+    with WorkerProcess(folder, kafka, prefix, tmp_path / "log", command=command) as worker:
         worker.wait_until_assigned()
         with Replay(site, kafka, prefix, wait=False) as feed:
             feed.run(windows(history(8))[:1])

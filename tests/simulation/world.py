@@ -20,12 +20,12 @@ from models.network import Site
 from models.routing import split
 from models.schema import Alert, Readings
 from streams import checkpoints
+from streams.blocks import Block
 from streams.checkpoints import Bounds, Checkpoint
 from streams.detections import unpack_detections
 from streams.outbox import Message
 from streams.router import Router
 from streams.topics import ALERTS, CHECKPOINTS, DEAD_LETTERS, DETECTIONS, OPEN_ALERTS, RAW, READINGS
-from streams.transport import Block
 from streams.watcher import Watcher
 from tests.simulation.kafka import PARTITIONS, Kafka
 from tests.synthetic import DAY, make_site, readings, step_between

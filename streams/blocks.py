@@ -1,0 +1,92 @@
+"""All records of one partition's fetch as one Faust event, and the chain that tells when one was lost on its way."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import faust
+from faust.serializers.codecs import Codec
+from faust.types import TP
+
+
+class Block:
+    """All records of one partition that one fetch brought, as one Kafka record for Faust.
+
+    `records` are aiokafka's own: topic, partition, offset, timestamp (ms), key, value, headers.
+    """
+
+    __slots__ = ("end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
+
+    # what Faust reads of a record besides
+    timestamp_type = None
+    headers = ()
+    checksum = None
+    serialized_key_size = 0
+    serialized_value_size = 0
+    key = None
+
+    def __init__(self, records: list[Any], previous_end: int | None = None, epoch: int = 0) -> None:
+        first = records[0]
+        self.records = records
+        self.topic: str = first.topic
+        self.partition: int = first.partition
+        self.offset: int = first.offset
+        self.timestamp: int = first.timestamp
+        self.end: int = records[-1].offset + 1
+        self.previous_end = previous_end
+        self.epoch = epoch
+
+    @property
+    def value(self) -> Block:
+        """Faust hands a record's value to the agent: the block itself."""
+        return self
+
+    @property
+    def tp(self) -> TP:
+        """Topic and partition."""
+        return TP(self.topic, self.partition)
+
+    def __repr__(self) -> str:
+        return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {len(self.records)} records)"
+
+
+class PassThrough(Codec):
+    """Hands a block on as it is; produces bytes as they are."""
+
+    def _loads(self, s: Any) -> Any:
+        return s
+
+    def _dumps(self, s: Any) -> Any:
+        return s
+
+
+BLOCKS: Final = PassThrough()
+
+
+def block_topic(app: faust.App, name: str) -> Any:
+    """A Faust topic whose events are blocks."""
+    return app.topic(name, value_serializer=BLOCKS, key_serializer=BLOCKS, value_type=None, key_type=None, internal=False)
+
+
+class BrokenChainError(RuntimeError):
+    """Faust lost a fetched block on its way to the agent, or handed one over twice."""
+
+
+class Continuity:
+    """Holds the agent against the chain of blocks. One for each agent."""
+
+    def __init__(self) -> None:
+        self._end: dict[TP, int] = {}
+
+    def check(self, block: Block) -> None:
+        """Raises BrokenChainError when a block is missing between the last that has passed and this one."""
+        before = self._end.get(block.tp)
+        if block.previous_end is not None and block.previous_end != before:
+            raise BrokenChainError(
+                f"{block.topic} partition {block.partition}: got the block that follows offset {block.previous_end}, "
+                f"expected the one that follows {before}; nothing of it was acknowledged, a restart reads it again"
+            )
+
+    def passed(self, block: Block) -> None:
+        """The block was processed."""
+        self._end[block.tp] = block.end

@@ -1,0 +1,107 @@
+"""After an outage: a backlog of weeks in four partitions, read by one worker or two, gives the alerts of live readings."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import ConfigResource
+
+from models.network import Site
+from models.schema import Readings
+from streams import topics
+from streams.replay import Followers, encode
+from streams.topics import RAW, topic_name
+from tests.integration.support import (
+    WorkerProcess,
+    eventually,
+    history,
+    published_alerts,
+    site_folder,
+    town,
+    uninterrupted,
+)
+
+pytestmark = pytest.mark.kafka
+
+UNALIGNED = (
+    "import streams.group_progress as a\n"
+    "a.Alignment.wanted = lambda self, active: active\n"
+    "a.Alignment.take = lambda self, fetched, now: fetched\n"
+    "from nightline.cli import main\n"
+    "main()\n"
+)
+DAYS = 35
+
+
+def fill(kafka: str, prefix: str, site: Site, block: Readings) -> None:
+    """One message a reading, produced when it was observed."""
+    with topics.admin(kafka) as client:
+        raw = topic_name(prefix, RAW)
+        client.alter_configs([ConfigResource("TOPIC", raw, configs={"retention.ms": "-1"})])
+        eventually(lambda: topics.find_topics(client, prefix)[RAW].config["retention.ms"] == "-1")
+    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5)
+    for (key, value, _), time_ms in zip(encode(site, block, "single"), block["time_ms"].tolist(), strict=True):
+        producer.send(raw, value=value, key=key, timestamp_ms=time_ms)
+    producer.flush()
+    producer.close()
+
+
+def catch_up(kafka: str, prefix: str, folder: Path, workers: int, code: str | None = None) -> tuple[str, float]:
+    """Until everything is routed and watched. Returns what was said, and seconds from the first assignment."""
+    command = None if code is None else ["-c", code, "worker", str(folder), "--bootstrap", kafka, "--prefix", prefix]
+    logs = [folder.parent / f"log-{number}" for number in range(workers)]
+    with contextlib.ExitStack() as stack, topics.admin(kafka) as client:
+        running = [stack.enter_context(WorkerProcess(folder, kafka, prefix, log, command=command)) for log in logs]
+        running[0].wait_until_assigned()
+        begin = time.monotonic()
+        followers = Followers(client, prefix)
+        raw = followers.raw
+        wanted = {tp: topics_end for tp, topics_end in _ends(client, followers).items() if tp.topic == raw}
+        followers.wait(wanted, "routed")
+        seconds = time.monotonic() - begin
+        followers.wait(followers.ends(), "watched")
+        for worker in running:
+            assert worker.stop() == 0, worker.said
+    return "".join(log.read_text() for log in logs), seconds
+
+
+def _ends(client: object, followers: Followers) -> dict:  # type: ignore[type-arg]
+    from kafka.admin import OffsetSpec  # noqa: PLC0415
+
+    found = client.list_partition_offsets(dict.fromkeys(followers._partitions, OffsetSpec.LATEST))  # type: ignore[attr-defined]
+    return {tp: end.offset for tp, end in found.items() if end.offset}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_backlog_gives_the_alerts_of_live_readings(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path, workers: int
+) -> None:
+    site, block, prefix = town(), history(DAYS), new_prefix()
+    fill(kafka, prefix, site, block)
+    said, seconds = catch_up(kafka, prefix, site_folder(tmp_path / "site"), workers)
+    print(f"{workers} workers, aligned: {len(block) / seconds:.0f} readings/s, {DAYS * 60 / seconds:.0f} days a minute")
+    assert "came after their slot was closed" not in said
+    assert "no progress for" not in said
+    expected, _ = uninterrupted(site, block)
+    found = published_alerts(kafka, prefix)
+    assert {key: as_live(alert) for key, alert in expected.items()} == found
+
+
+def test_without_alignment_readings_come_too_late(kafka: str, new_prefix: Callable[..., str], tmp_path: Path) -> None:
+    """The proof that the tests above would see it."""
+    site, block, prefix = town(), history(DAYS), new_prefix()
+    fill(kafka, prefix, site, block)
+    said, seconds = catch_up(kafka, prefix, site_folder(tmp_path / "site"), 1, UNALIGNED)
+    print(f"1 worker, not aligned: {len(block) / seconds:.0f} readings/s, {DAYS * 60 / seconds:.0f} days a minute")
+    assert "came after their slot was closed" in said
+
+
+def as_live(alert: object) -> object:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.structs.replace(alert, origin="live")  # type: ignore[type-var]
