@@ -214,6 +214,8 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("nightline").setLevel(level)
     logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a commit slower than its timer is nobody's trouble
+    # used here only to read checkpoints, which succeeds or raises; it logs what it cancels when it is closed
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_news)
 
 
