@@ -143,13 +143,13 @@ class Followers:
         self.raw, self.readings = topic_name(prefix, RAW), topic_name(prefix, READINGS)
         self._partitions = partitions_of(client, [self.raw, self.readings])
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Committed offset by partition of both topics; partitions without one are left out."""
+    def committed(self) -> dict[TopicPartition, int] | None:
+        """Committed offset by partition of both topics; partitions without one are left out. None: no answer just now."""
         try:
             found = self._client.list_group_offsets({self._group: self._partitions})[self._group]
         except KafkaError as error:
             if error.retriable:
-                return {}
+                return None
             raise
         return {tp: offset.offset for tp, offset in found.items() if offset.offset >= 0}
 
@@ -164,6 +164,10 @@ class Followers:
         moved, patience = time.monotonic(), STALL_SECONDS
         while True:
             committed = self.committed()
+            if committed is None:  # the broker is away: nobody's fault, and it may come back
+                last, moved = None, time.monotonic()
+                time.sleep(1.0)
+                continue
             if all(committed.get(tp, 0) >= offset for tp, offset in goal.items()):
                 return
             if committed != last:
