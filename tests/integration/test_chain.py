@@ -130,7 +130,8 @@ def test_an_exception_in_an_agent_stops_the_worker_loudly_and_acknowledges_nothi
         assert "Traceback" in worker.said
     with Replay(site, kafka, prefix) as feed:
         assert feed._followers is not None
-        assert feed._followers.committed() == {}
+        # a worker commits the offset it begins at, to tell the others where it is
+        assert set((feed._followers.committed() or {}).values()) <= {0}
 
 
 def test_replay_says_when_no_worker_follows(
