@@ -27,6 +27,7 @@ RAISED, UPDATED, CLEARED, CLOSED = range(len(CHANGES))
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 THRESHOLD: Final = 0.5
+GONE: Final = 0.4  # of the excess: below this it counts as gone
 CORROBORATED: Final = 0.35  # burst score that is enough when the isolation forest agrees
 SETTLING_MS: Final = 24 * HOUR_MS  # a young burst's excess is still being averaged, and further evidence belongs to it
 NDF_WITHOUT_PRESSURE_H: Final = 21.0  # middle of the usual 18 to 24 h/day (DOMAIN: formulas)
@@ -71,6 +72,7 @@ def emit(event: Record, change: int, slot_end_ms: int, out: Records, count: int)
     event["updated_ms"] = slot_end_ms
     event["reported_m3h"] = event["excess_m3h"]
     out[count] = event
+    event["amended_m3"] = 0.0
     return count + 1
 
 
@@ -93,6 +95,7 @@ def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_
         event["excess_m3h"] = excess_m3h
         event["recent_m3h"] = excess_m3h
         event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
+        event["amended_m3"] = 0.0
         event["slots"] = 0
         event["nights_gone"] = 0
         event["score"] = 0.0

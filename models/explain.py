@@ -176,6 +176,8 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("isolation_forest")
     if kind == BOUNDARY_VALVE:
         reasons.append("neighbour_lost_flow")
+    if transition["amended_m3"] > 0.0:
+        reasons.append("late_readings")
     word = _pressure_word(transition)
     if word:
         reasons.append("pressure_fell" if word < 0 else "pressure_rose")
@@ -196,6 +198,8 @@ def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[lis
         (speaks_for if scores[number] >= CORROBORATED else against).append(text)
     if neighbour is not None:
         speaks_for.append(f"{neighbour} lost what this DMA gained")
+    if transition["amended_m3"] > 0.0:
+        speaks_for.append(f"late readings show {float(transition['amended_m3']):.1f} m³ more lost")
     word = _pressure_word(transition)
     if word:
         text = f"pressure {'fell' if word < 0 else 'rose'} by {abs(float(transition['pressure_z'])):.1f} of its usual spread"

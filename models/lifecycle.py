@@ -23,6 +23,7 @@ from models.events import (
     CLOSED,
     CORROBORATED,
     FREE,
+    GONE,
     HOUR_MS,
     METER_FAULT,
     NIGHT_FLOW_LEAK,
@@ -46,12 +47,12 @@ from models.state import Buffers
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
 RECENT_HOURS: Final = 3.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
-GONE: Final = 0.4  # of the excess: below this it counts as gone
 CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
 LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
+AMENDED: Final = 0.05  # of the loss: so much that late readings have brought is worth a revision
 VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 
@@ -211,6 +212,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
                     event["slots"] += 1
                     event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
         changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
+        changed = changed or event["amended_m3"] > AMENDED * event["lost_m3"]
         if changed and slot_end_ms - event["updated_ms"] >= REVISE_MS:
             note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
             count = emit(event, UPDATED, slot_end_ms, out, count)

@@ -15,6 +15,7 @@ from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, nig
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
 from models.forest import Forest
+from models.gaps import missing_flows, note_gap, partial_inflow
 from models.lifecycle import follow, judge_meter, judge_night, raise_burst
 from models.meters import net_inflow, watch_flat
 from models.params import Params
@@ -185,10 +186,16 @@ def close_slots(
         spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
 
         begin_slot(b, p, day)
+        missing = missing_flows(p.signs[0], values[i])
         count = judge_meters(b, p, values[i], end_ms, transitions, count)
+        # what a stuck meter said is no evidence when it comes late either
+        is_gap = missing > 0 and missing == missing_flows(p.signs[0], values[i]) and is_any_leak_open(b.events)
+        partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
         coverage = fill_series(b, p, values[i])
         known = known_excess(b.events)
         expect_all(b, p, slot, spread_bin, known)
+        if is_gap:
+            note_gap(b, missing, partial, end_ms)
         out = detections[written]
         push_rings(b, p, out["features"])
         night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)

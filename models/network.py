@@ -14,6 +14,7 @@ import hashlib
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -43,6 +44,8 @@ class Meter:
     to_dma: str | None = None
     dma: str | None = None
     area_m2: float = 0.0
+    lateness_minutes: int = 60
+    """How far behind the others a reading may come and still count; so long an incomplete slot waits for the meter."""
 
     @property
     def is_network_flow(self) -> bool:
@@ -69,6 +72,11 @@ class Dma:
     slot_minutes: int
 
 
+def longest_lateness_minutes(meters: Iterable[Meter]) -> int:
+    """Of the meters that slots wait for, which are all but the customers'; 0 where there is none."""
+    return max((m.lateness_minutes for m in meters if not m.is_customer), default=0)
+
+
 @dataclass(frozen=True)
 class Site:
     """Everything the engine knows about a place. Built by `parse_site`."""
@@ -80,7 +88,6 @@ class Site:
     valves: tuple[tuple[str, str], ...]
     night_start_min: int
     night_end_min: int
-    lateness_minutes: int
     alerts_per_week: float
     cost_per_m3: float | None
     accept_after_days: int
@@ -128,10 +135,20 @@ class Site:
         return tuple(tuple(rows) for rows in wanted)
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the facts that give meaning to saved state; display names and budgets are left out."""
-        facts = repr((self.timezone, self.night_start_min, self.night_end_min, self.meters, self.valves))
-        facts += repr([(d.id, d.slot_minutes) for d in self.dmas])
+    def shortest_lateness_minutes(self) -> int:
+        """Of the meters that slots wait for: readings that lie further apart must not be taken in the wrong order."""
+        return min(m.lateness_minutes for m in self.meters if not m.is_customer)
+
+    def fingerprint(self, dma: str) -> str:
+        """Hash of the facts that give meaning to a DMA's saved state: what is new elsewhere leaves it alone.
+
+        Display names, budgets and lateness are left out. Raises KeyError for a DMA that the site does not have.
+        """
+        slot_minutes = self.dmas[self.dma_row[dma]].slot_minutes
+        facts = repr((self.timezone, self.night_start_min, self.night_end_min, dma, slot_minutes, self.neighbours(dma)))
+        for row in self.channels(dma):
+            m = self.meters[row]
+            facts += repr((m.id, m.kind, m.from_dma, m.to_dma, m.dma, m.area_m2))
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
@@ -167,8 +184,17 @@ _NIGHT_KEYS = {
     "start": Key(str, "'HH:MM' local time", "02:00", check=_is_clock),
     "end": Key(str, "'HH:MM' local time", "04:00", check=_is_clock),
 }
+_LATENESS = "whole minutes from 0 to 10080"
+
+
+def _is_lateness(minutes: int) -> bool:
+    return 0 <= minutes <= 7 * DAY_MIN
+
+
 _STREAM_KEYS = {
-    "latenessMinutes": Key(int, "whole minutes from 0 to 10080", 60, check=lambda m: 0 <= m <= 7 * DAY_MIN),
+    "latenessMinutes": Key(int, _LATENESS, 60, check=_is_lateness),
+    "pressureLatenessMinutes": Key(int, _LATENESS, check=_is_lateness),
+    "customerLatenessMinutes": Key(int, _LATENESS, 2 * DAY_MIN, check=_is_lateness),
 }
 _ALERT_KEYS = {
     "budgetPerWeek": Key(
@@ -193,6 +219,7 @@ _METER_KEYS = {
     "to": Key(str, "the id of a DMA"),
     "dma": Key(str, "the id of a DMA"),
     "tankAreaM2": Key((int, float), "a finite number above 0", check=lambda a: 0 < a <= _LARGEST),
+    "latenessMinutes": Key(int, _LATENESS, check=_is_lateness),
 }
 _VALVE_KEYS = {
     "id": Key(str, "text"),
@@ -249,7 +276,17 @@ def _meter_faults(table: Any, values: dict[str, Any], dmas: dict[str, Dma], wher
     return faults
 
 
-def _read_meters(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> dict[str, Meter]:
+def _lateness_minutes(values: dict[str, Any], stream: dict[str, Any]) -> int:
+    """The meter's own, else that of its class, else the site's."""
+    own: int | None = values["latenessMinutes"]
+    if own is None and values["kind"] == "pressure":
+        own = stream["pressureLatenessMinutes"]
+    if own is None and values["kind"] == "flow" and values["dma"] is not None:
+        own = stream["customerLatenessMinutes"]
+    return stream["latenessMinutes"] if own is None else own
+
+
+def _read_meters(tables: list[Any], dmas: dict[str, Dma], stream: dict[str, Any], faults: list[str]) -> dict[str, Meter]:
     meters: dict[str, Meter] = {}
     for number, table in enumerate(tables, 1):
         name = table.get("id", number) if isinstance(table, dict) else number
@@ -261,8 +298,9 @@ def _read_meters(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> 
             faults.append(f"{where}: key 'id': {values['id']!r} is there twice; possible: one table per meter")
         if len(faults) == before:
             meters[values["id"]] = Meter(
-                values["id"], values["kind"], values["from"], values["to"], values["dma"], values["tankAreaM2"] or 0.0
-            )
+                values["id"], values["kind"], values["from"], values["to"], values["dma"], values["tankAreaM2"] or 0.0,
+                _lateness_minutes(values, stream),
+            )  # fmt: skip
     return meters
 
 
@@ -296,7 +334,7 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
 
     network = read_table(network_table, _NETWORK_KEYS, "network.toml", faults)
     dmas = _read_dmas(network["dma"], faults)
-    meters = _read_meters(network["meter"], dmas, faults)
+    meters = _read_meters(network["meter"], dmas, stream, faults)
     valves = _read_valves(network["valve"], dmas, faults)
     if not faults:
         metered = {end for m in meters.values() if m.is_network_flow for end in (m.from_dma, m.to_dma)}
@@ -315,7 +353,6 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         valves=tuple(valves),
         night_start_min=_clock(night["start"]),
         night_end_min=_clock(night["end"]),
-        lateness_minutes=stream["latenessMinutes"],
         alerts_per_week=float(alerts["budgetPerWeek"] or DEFAULT_ALERTS_PER_DMA_WEEK * len(dmas)),
         cost_per_m3=alerts["costPerM3"],
         accept_after_days=alerts["acceptAfterDays"],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.detectors import DETECTORS
-from models.network import Site, utc_offsets_s
+from models.network import Site, longest_lateness_minutes, utc_offsets_s
 
 MIN_RETURN_DAYS: Final = 2.0
 
@@ -21,7 +21,8 @@ class Params(NamedTuple):
     slots_1h: int
     night_start_min: int
     night_end_min: int
-    lateness_ms: int
+    lateness_ms: NDArray[np.int64]  # (C,) so long an incomplete slot waits for the meter
+    longest_lateness_ms: int  # of the meters that are waited for
     return_days: float  # each detector may pass its threshold by chance once in so many days
     accept_ms: int  # an event that lasts so long becomes the new normal
     inflows: int  # series 0 … inflows-1 are net inflows, the rest pressures
@@ -51,7 +52,8 @@ def params_of(site: Site, dma: str) -> Params:
         slots_1h=max(1, 60 // here.slot_minutes),
         night_start_min=site.night_start_min,
         night_end_min=site.night_end_min,
-        lateness_ms=site.lateness_minutes * 60_000,
+        lateness_ms=np.array([m.lateness_minutes * 60_000 for m in meters], np.int64),
+        longest_lateness_ms=longest_lateness_minutes(meters) * 60_000,
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
         return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,

@@ -1,10 +1,11 @@
 """Readings onto the slot grid: event-time frontier, allowed lateness, last received wins.
 
 A slot closes as soon as it is complete: every meter has spoken to its end and has as many readings in it as it usually
-has. An incomplete slot closes when the others are more than a lateness past it; "the others" is the second newest meter
-where there are three or more: one clock that runs ahead can't close slots over everybody's head. Where there are fewer, a
-jump ahead of all needs a second reading to be believed. So whole data is judged at once, a gap or a silent meter costs one
-lateness, and no order of arrival within the lateness makes a difference.
+has. It waits for a meter that has not until the others are more than that meter's lateness past it; "the others" is the
+second newest meter where there are three or more: one clock that runs ahead can't close slots over everybody's head. Where
+there are fewer, a jump ahead of all needs a second reading to be believed. So whole data is judged at once, a gap or a
+silent meter costs one lateness, and no order of arrival within the lateness makes a difference. Customer meters, which
+upload a day at once, are never waited for; their lateness only says from when on they count as late.
 
 All decisions are taken reading by reading, so they do not depend on how readings were grouped into blocks.
 """
@@ -23,6 +24,9 @@ from models.schema import BAD, LEVEL, NEVER, REGISTER, Record, Records
 HOUR_MS: Final = 3_600_000
 MINUTE_MS: Final = 60_000
 HABIT_SLOTS: Final = 96  # so many poorer slots in a row, and a meter is expected to send less from now on
+
+LATE, OPEN, COUNTED = range(3)
+"""What becomes of a reading: its slot is closed; it waits for its slot to close; it is counted, and no slot waits for it."""
 
 PENDING = np.dtype(
     [
@@ -68,19 +72,27 @@ def bits(mask: int) -> int:
 
 
 @njit(cache=False)
-def is_complete(heard: NDArray[np.int64], channels: Records, is_waited_for: NDArray[np.bool_], end_ms: int) -> bool:
-    """True when every meter has its usual number of readings in the slot and one at or past its end.
+def is_due(
+    heard: NDArray[np.int64],
+    channels: Records,
+    is_waited_for: NDArray[np.bool_],
+    lateness_ms: NDArray[np.int64],
+    newest_ms: int,
+    end_ms: int,
+) -> bool:
+    """True when the slot that ends at `end_ms` waits for no meter any more.
 
-    `heard` (C,): which minutes of the slot each meter has a reading in, as bits. A meter whose habit is not known yet is
-    given the whole lateness.
+    `heard` (C,): which minutes of the slot each meter has a reading in, as bits. A meter has spoken when it has its usual
+    number of readings in the slot and one at or past its end; otherwise, and while its habit is not known yet, it is given
+    its whole lateness, counted on `newest_ms`, the time of the others.
     """
     for c in range(heard.shape[0]):
-        if is_waited_for[c]:
+        if is_waited_for[c] and newest_ms <= end_ms + lateness_ms[c]:
             channel = channels[c]
             usual = channel["per_slot"]
             if heard[c] == 0 or usual == 0 or channel["believed_ms"] < end_ms or bits(heard[c]) < usual:
                 return False
-    return True
+    return newest_ms != NEVER
 
 
 @njit(cache=False)
@@ -97,6 +109,17 @@ def close_slot(heard: NDArray[np.int64], channels: Records) -> None:
             if channel["fewer_slots"] >= HABIT_SLOTS:
                 channel["per_slot"], channel["fewer_slots"] = count, 0
         heard[c] = 0
+
+
+def fit_ring(heard: NDArray[np.int64], rows: int, frontier_ms: int, slot_ms: int) -> NDArray[np.int64]:
+    """`heard` as a ring of `rows` slots: another lateness makes another length."""
+    if len(heard) == rows:
+        return heard
+    fitted = np.zeros((rows, heard.shape[1]), np.int64)
+    if frontier_ms != NEVER and len(heard):
+        for slot in range(frontier_ms // slot_ms + 1, frontier_ms // slot_ms + 1 + min(rows, len(heard))):
+            fitted[slot % rows] = heard[slot % len(heard)]
+    return fitted
 
 
 @njit(cache=False)
@@ -119,16 +142,19 @@ def admit(
     channels: Records,
     heard: NDArray[np.int64],
     is_waited_for: NDArray[np.bool_],
-    frontier_ms: int,
+    lateness_ms: NDArray[np.int64],
+    longest_lateness_ms: int,
     slot_ms: int,
-    lateness_ms: int,
-    accepted: NDArray[np.bool_],
+    frontier_ms: int,
+    verdicts: NDArray[np.uint8],
+    frontiers_ms: NDArray[np.int64],
 ) -> int:
     """Decide for each reading whether its slot is still open; returns the new frontier (end of the newest closed slot).
 
-    `channel`, `time_ms`, `accepted` (n,) in order of arrival; customer meters are counted but never wait for a slot.
-    `heard` (R, C): the minutes in which each meter has a reading, for each of the R slots past the frontier, a ring by
-    slot number. A slot further ahead than R is not noted, so it waits for its lateness.
+    `channel`, `time_ms` (n,) in order of arrival; `verdicts` (n,) becomes OPEN, LATE or, for customer meters, which no slot
+    waits for, COUNTED or LATE; `frontiers_ms` (n,) the frontier when the reading came, NEVER before the first. `lateness_ms`
+    (C,), of which the longest is waited for. `heard` (R, C): the minutes in which each meter has a reading, for each of the
+    R slots past the frontier, a ring by slot number. A slot further ahead than R is not noted, so it waits for its lateness.
     """
     believed = channels["believed_ms"]
     newest = newest_of_others(believed, is_waited_for)
@@ -137,24 +163,29 @@ def admit(
     for i in range(channel.shape[0]):
         c, time = channel[i], time_ms[i]
         channels[c]["readings"] += 1
+        frontiers_ms[i] = frontier_ms
         if not is_waited_for[c]:
             channels[c]["latest_ms"] = max(channels[c]["latest_ms"], time)
-            accepted[i] = False
+            is_late = newest != NEVER and time < newest - lateness_ms[c]
+            verdicts[i] = LATE if is_late else COUNTED
+            channels[c]["late"] += is_late
             continue
         end = slot_end(time, slot_ms)
         if frontier_ms == NEVER:
-            frontier_ms = end - slot_ms - slot_end(lateness_ms, slot_ms)
-        accepted[i] = end > frontier_ms
-        if accepted[i] and end - frontier_ms <= ring * slot_ms:
+            frontier_ms = end - slot_ms - slot_end(longest_lateness_ms, slot_ms)
+        is_late = end <= frontier_ms
+        verdicts[i] = LATE if is_late else OPEN
+        channels[c]["late"] += is_late
+        if not is_late and end - frontier_ms <= ring * slot_ms:
             heard[(end // slot_ms) % ring, c] |= np.int64(1) << ((end - time) // MINUTE_MS)
-        if believe(channels[c], time, top, lateness_ms + HOUR_MS):
+        if believe(channels[c], time, top, longest_lateness_ms + HOUR_MS):
             top = max(top, time)
         if time > newest:
             newest = newest_of_others(believed, is_waited_for)
         while True:
             following = frontier_ms + slot_ms
             row = heard[(following // slot_ms) % ring]
-            if newest <= following + lateness_ms and not is_complete(row, channels, is_waited_for, following):
+            if not is_due(row, channels, is_waited_for, lateness_ms, newest, following):
                 break
             close_slot(row, channels)
             frontier_ms = following

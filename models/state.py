@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any, Final, NamedTuple
 
@@ -15,9 +16,10 @@ from models.features import FEATURES
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 2: late readings, gaps, and a fingerprint of the DMA's own facts
 MAX_EVENTS: Final = 16
 NIGHTS: Final = 56
+GAPS: Final = 96  # a day at 15 min
 
 CHANNEL = np.dtype(
     [
@@ -26,7 +28,8 @@ CHANNEL = np.dtype(
         ("ahead_ms", "<i8"),  # the last jump that was not believed
         ("per_slot", "<i4"),  # readings that the meter usually has in a slot, 0 before the first closed one
         ("fewer_slots", "<i4"),  # slots in a row with fewer
-        ("readings", "<i8"),  # readings taken in
+        ("readings", "<i8"),  # readings taken in, late ones included
+        ("late", "<i8"),  # readings that came after their slot was closed; of a customer meter, after its lateness
         ("register_ms", "<i8"),  # last register reading used, NEVER before the first
         ("register_m3", "<f8"),
         ("level_m", "<f8"),  # tank level at the end of the last slot, NaN when missing
@@ -94,6 +97,7 @@ EVENT = np.dtype(
         ("reported_m3h", "<f8"),  # excess of the last revision
         ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
         ("lost_m3", "<f8"),
+        ("amended_m3", "<f8"),  # of these, what late readings brought since the last revision
         ("slots", "<i4"),  # slots that the excess is averaged over
         ("nights_gone", "<i4"),  # nights in a row without the excess, for a night-flow leak
         ("score", "<f8"),  # highest score of any detector
@@ -109,6 +113,16 @@ EVENT = np.dtype(
     ]
 )
 """An open event; the same record, copied, is a transition."""
+
+GAP = np.dtype(
+    [
+        ("slot_end_ms", "<i8"),  # NEVER is free
+        ("missing", "<i8"),  # the DMA's own flow meters without a value, as bits by their order
+        ("partial_m3h", "<f8"),  # net inflow without them
+        ("rest_m3h", "<f8"),  # what was expected, with the excess of all known events
+    ]
+)
+"""A slot that closed without all of its flows while a leak was open; late readings may fill it."""
 
 DETECTION = np.dtype(
     [
@@ -144,6 +158,7 @@ class Buffers(NamedTuple):
     nights: Records  # (56,) NIGHT
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT
+    gaps: Records  # (96,) GAP
 
 
 def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
@@ -168,6 +183,8 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
         calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
     events = np.zeros(MAX_EVENTS, EVENT)
     events["type"] = -1
+    gaps = np.zeros(GAPS, GAP)
+    gaps["slot_end_ms"] = NEVER
     return Buffers(
         row=row,
         channels=channel,
@@ -185,7 +202,11 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
         nights=nights,
         calibrations=calibrations,
         events=events,
+        gaps=gaps,
     )
+
+
+ANY_LENGTH: Final = ("heard", "pending")
 
 
 class _Header(msgspec.Struct):
@@ -203,30 +224,36 @@ def snapshot(dma: str, fingerprint: str, arrays: dict[str, NDArray[Any]]) -> byt
     return msgspec.json.encode(_Header(FORMAT, dma, fingerprint, zlib.crc32(body), shapes)) + b"\n" + body
 
 
-def restore(blob: bytes, dma: str, fingerprint: str, dtypes: dict[str, np.dtype[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays of a snapshot by name.
+def restore(blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays of a snapshot by name, each of the dtype of its namesake in `like` and of its shape.
 
-    Raises ValueError when the blob is torn, of another format, of another DMA, or of another network.
+    Only `heard` and `pending` may be of another length. Raises ValueError when the blob is torn, of another format, of
+    another DMA, or of another network.
     """
     head, _, body = blob.partition(b"\n")
     try:
         header = msgspec.json.decode(head, type=_Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
         raise ValueError(f"state of {dma!r} is torn: {error}") from None
     if header.format != FORMAT:
         raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {FORMAT}")
     if (header.dma, header.fingerprint) != (dma, fingerprint):
         found = f"DMA {header.dma!r} of network {header.fingerprint}"
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
-    if set(header.arrays) != set(dtypes):
-        raise ValueError(f"state of {dma!r}: found arrays {sorted(header.arrays)}; possible: {sorted(dtypes)}")
-    sizes = {name: int(np.prod(shape)) * dtypes[name].itemsize for name, shape in header.arrays.items()}
+    if set(header.arrays) != set(like):
+        raise ValueError(f"state of {dma!r}: found arrays {sorted(header.arrays)}; possible: {sorted(like)}")
+    for name, shape in header.arrays.items():
+        wanted = like[name].shape
+        fits = len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] >= 0
+        if not fits or (shape != wanted and name not in ANY_LENGTH):
+            raise ValueError(f"state of {dma!r}: array {name!r}: found shape {shape}; possible: {wanted}")
+    sizes = {name: math.prod(shape) * like[name].itemsize for name, shape in header.arrays.items()}
     if sum(sizes.values()) != len(body) or zlib.crc32(body) != header.crc:
         raise ValueError(f"state of {dma!r} is torn: {len(body)} bytes with a wrong length or checksum")
     arrays: dict[str, NDArray[Any]] = {}
     start = 0
     for name, shape in header.arrays.items():
-        flat = np.frombuffer(body, dtypes[name], int(np.prod(shape)), start)
+        flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
     return arrays

@@ -76,8 +76,8 @@ class Replayed:
 
 
 def window_minutes(site: Site) -> int:
-    """The widest window that is safe: half the lateness."""
-    return max(1, site.lateness_minutes // 2)
+    """The widest window that is safe: half the shortest lateness."""
+    return max(1, site.shortest_lateness_minutes // 2)
 
 
 def encode(site: Site, readings: Readings, layout: Layout) -> Iterator[tuple[bytes, bytes, int]]:

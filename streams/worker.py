@@ -95,7 +95,7 @@ class Worker:
         app.transport = Transport(
             app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
             recover=self._recover, before_handover=self.keeper.before_handover,
-            aligned=(topic_name(prefix, RAW), skew_ms(site.lateness_minutes)),
+            aligned=(topic_name(prefix, RAW), skew_ms(site.shortest_lateness_minutes)),
         )  # fmt: skip
         self._agent("route", topic_name(prefix, RAW), self._route)
         self._agent("watch", self.readings_topic, self._watch)

@@ -14,6 +14,7 @@ from models.schema import BAD, READING
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, run, step_between
 
 DAYS = 40
+LATENESS_MINUTES = 240
 BURST = step_between(DAYS, 30 * DAY + 40, 32 * DAY + 40, 10.0)
 
 
@@ -136,7 +137,7 @@ def test_alerts_do_not_depend_on_order_within_lateness_nor_on_duplicates(
     rng = np.random.default_rng(seed)
     again = town_with_burst[rng.random(len(town_with_burst)) < 0.1 * share]
     both = np.concatenate([town_with_burst, again])
-    delay_ms = rng.uniform(0, 0.9 * share * site.lateness_minutes * 60_000, len(both))
+    delay_ms = rng.uniform(0, 0.9 * share * LATENESS_MINUTES * 60_000, len(both))
     shuffled = both[np.argsort(both["time_ms"] + delay_ms, kind="stable")]
     assert run(site, daily(shuffled))[0] == expected_alerts
 
@@ -175,7 +176,7 @@ def test_order_within_lateness_does_not_matter_for_several_readings_a_slot_eithe
 def test_meters_that_come_half_a_day_apart_do_not_leave_the_engine_behind_for_good(site):
     """Partitions of a replay: one meter's window after the other's, each just within the lateness."""
     block = readings(10, seed=1)
-    window = (block["time_ms"] - 1) // (site.lateness_minutes * 60_000 - SLOT_MS)
+    window = (block["time_ms"] - 1) // (LATENESS_MINUTES * 60_000 - SLOT_MS)
     by_meter = block[np.lexsort((block["time_ms"], block["meter"], window))]
     for dma in ("A", "B", "C"):
         one, other = Engine(site, dma), Engine(site, dma)
@@ -243,7 +244,7 @@ def test_a_silent_meter_is_waited_for_no_longer_than_the_lateness(site):
     silent = (block["meter"] == site.meter_row["p-B"]) & (block["time_ms"] > slot_time(DAY))
     engine = Engine(site, "B")
     engine.step(block[~silent])
-    assert engine.watermark_ms == slot_time(3 * DAY - 1) - site.lateness_minutes * 60_000
+    assert engine.watermark_ms == slot_time(3 * DAY - 1) - LATENESS_MINUTES * 60_000
 
 
 def test_alert_ids_do_not_depend_on_origin(site, town_with_burst):

@@ -109,7 +109,7 @@ def test_the_official_files_become_two_dmas_with_the_pump_between_them(tmp_path:
     }
     assert site.meters[site.meter_row["T1"]].area_m2 == pytest.approx(np.pi * 8**2, rel=1e-5)
     assert [dma.slot_minutes for dma in site.dmas] == [5, 5]
-    assert site.lateness_minutes == 1440
+    assert site.shortest_lateness_minutes == 1440
     for meter, expected in {"p227": 70.25, "P-n1": 28.83 * 9.80665, "T1": 3.41, "AMR-n3": 0.48219}.items():
         np.testing.assert_allclose(list(values[meter].values()), [expected] * 48, rtol=1e-6)
 

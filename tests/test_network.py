@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ConfigError, Key, nearest, read_table
-from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, parse_site, utc_offsets_s
+from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, longest_lateness_minutes, parse_site, utc_offsets_s
 
 SITE = 'name = "town"\ntimezone = "Europe/Rome"\n'
 #      trunk ── in ──> ALFA ── ab ──> BETA ── out ──> outside      GAMMA: its own inlet, a valve to BETA
@@ -81,7 +81,7 @@ def faults(site: str = SITE, network: str = DMA + INLET) -> tuple[str, ...]:
 def test_defaults_are_filled_in():
     site = parse_site(SITE, DMA + INLET)
     assert (site.night_start_min, site.night_end_min) == (120, 240)
-    assert (site.lateness_minutes, site.accept_after_days, site.cost_per_m3) == (60, 60, None)
+    assert (site.meters[0].lateness_minutes, site.accept_after_days, site.cost_per_m3) == (60, 60, None)
     assert site.alerts_per_week == pytest.approx(DEFAULT_ALERTS_PER_DMA_WEEK)
     assert (site.dmas[0].name, site.dmas[0].slot_minutes) == ("ALFA", 15)
 
@@ -90,7 +90,7 @@ def test_what_is_set_is_used():
     text = '[night]\nstart = "01:30"\nend = "05:00"\n[stream]\nlatenessMinutes = 0\n'
     text += "[alerts]\nbudgetPerWeek = 3\ncostPerM3 = 1.8\nacceptAfterDays = 14\n"
     site = parse_site(SITE + text, NETWORK)
-    assert (site.night_start_min, site.night_end_min, site.lateness_minutes) == (90, 300, 0)
+    assert (site.night_start_min, site.night_end_min, site.shortest_lateness_minutes) == (90, 300, 0)
     assert (site.alerts_per_week, site.cost_per_m3, site.accept_after_days) == (3.0, 1.8, 14)
     assert (site.dmas[0].name, site.dmas[0].slot_minutes) == ("Old town", 5)
 
@@ -179,12 +179,33 @@ def test_rows_are_the_order_of_the_file():
 )
 def test_the_fingerprint_changes_with_what_saved_state_means(old: str, new: str, same: bool):
     assert old in NETWORK
-    assert (parse_site(SITE, NETWORK.replace(old, new)).fingerprint == town().fingerprint) is same
+    other = parse_site(SITE, NETWORK.replace(old, new))
+    assert (
+        [other.fingerprint(dma) for dma in town().dma_row] == [town().fingerprint(dma) for dma in town().dma_row]
+    ) is same
 
 
 def test_the_fingerprint_ignores_budgets_and_heeds_the_night():
-    assert parse_site(SITE + "[alerts]\nbudgetPerWeek = 9\n", NETWORK).fingerprint == town().fingerprint
-    assert parse_site(SITE + '[night]\nstart = "01:00"\n', NETWORK).fingerprint != town().fingerprint
+    same = "[alerts]\nbudgetPerWeek = 9\n[stream]\nlatenessMinutes = 7\n"
+    assert parse_site(SITE + same, NETWORK).fingerprint("BETA") == town().fingerprint("BETA")
+    assert parse_site(SITE + '[night]\nstart = "01:00"\n', NETWORK).fingerprint("BETA") != town().fingerprint("BETA")
+
+
+def test_a_fingerprint_heeds_only_what_its_dma_reads():
+    more = NETWORK + '[[meter]]\nid = "d2"\nkind = "flow"\nto = "DELTA"\n'
+    changed = {dma for dma in town().dma_row if parse_site(SITE, more).fingerprint(dma) != town().fingerprint(dma)}
+    assert changed == {"DELTA"}
+
+
+def test_lateness_is_the_meters_own_or_its_class_or_the_sites():
+    stream = "[stream]\nlatenessMinutes = 90\npressureLatenessMinutes = 5\n"
+    own = NETWORK.replace('id = "g"\nkind = "flow"', 'id = "g"\nkind = "flow"\nlatenessMinutes = 1440')
+    site = parse_site(SITE + stream, own)
+    got = {meter.id: meter.lateness_minutes for meter in site.meters}
+    assert got == {"in": 90, "ab": 90, "out": 90, "g": 1440, "logger": 5, "tank": 90, "house": 2880, "d": 90}
+    assert site.shortest_lateness_minutes == 5
+    assert longest_lateness_minutes(site.meters) == 1440
+    assert {m.id: m.lateness_minutes for m in parse_site(SITE, NETWORK).meters}["logger"] == 60
 
 
 SITE_FAULTS = [

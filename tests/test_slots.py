@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.schema import BAD, FLOW, LEVEL, NEVER, REGISTER
-from models.slots import PENDING, admit, fill_slots, newest_of_others, slot_end
+from models.slots import COUNTED, LATE, OPEN, PENDING, admit, fill_slots, fit_ring, newest_of_others, slot_end
 from models.state import CHANNEL
 
 SLOT = 900_000
@@ -21,21 +21,38 @@ def new_channels(count):
     return channels
 
 
+def admitted(channel, time_ms, waited, lateness, heard=None):
+    """Verdicts and frontier."""
+    lateness = np.full(len(waited), lateness, np.int64) if np.isscalar(lateness) else np.array(lateness, np.int64)
+    heard = np.zeros((64, len(waited)), np.int64) if heard is None else heard
+    verdicts, frontiers = np.zeros(len(channel), np.uint8), np.zeros(len(channel), np.int64)
+    longest = int(lateness[waited].max(initial=0))
+    channels = new_channels(len(waited))
+    frontier = admit(
+        channel, time_ms, channels, heard, waited, lateness, longest, SLOT, NEVER, verdicts, frontiers
+    )  # fmt: skip
+    assert channels["late"].tolist() == [int((verdicts[channel == c] == LATE).sum()) for c in range(len(waited))]
+    return verdicts, frontier
+
+
 def naive_admit(channel, time_ms, waited, lateness):
     """Reading by reading, from the definition, with all of the past at hand."""
     meters = np.flatnonzero(waited).tolist()
     believed, ahead = dict.fromkeys(meters, NEVER), dict.fromkeys(meters, NEVER)
     usual, fewer = dict.fromkeys(meters, 0), dict.fromkeys(meters, 0)
-    minutes, frontier, accepted = {}, NEVER, []
-    jump = lateness + 3_600_000
+    minutes, frontier, verdicts = {}, NEVER, []
+    longest = max((lateness[m] for m in meters), default=0)
+    jump = longest + 3_600_000
     for c, time in zip(channel.tolist(), time_ms.tolist(), strict=True):
         if not waited[c]:
-            accepted.append(False)
+            order = sorted(believed.values(), reverse=True)
+            newest = (order[1] if len(order) >= 3 else order[0]) if order else NEVER
+            verdicts.append(LATE if newest != NEVER and time < newest - lateness[c] else COUNTED)
             continue
         end = -(-time // SLOT) * SLOT
         if frontier == NEVER:
-            frontier = end - SLOT - -(-lateness // SLOT) * SLOT
-        accepted.append(end > frontier)
+            frontier = end - SLOT - -(-longest // SLOT) * SLOT
+        verdicts.append(OPEN if end > frontier else LATE)
         if end > frontier:
             minutes.setdefault((end, c), set()).add((end - time) // 60_000)
         top = max(believed.values())
@@ -49,8 +66,8 @@ def naive_admit(channel, time_ms, waited, lateness):
         while True:
             following = frontier + SLOT
             have = {m: len(minutes.get((following, m), ())) for m in meters}
-            complete = all(usual[m] and have[m] >= usual[m] and believed[m] >= following for m in meters)
-            if newest <= following + lateness and not complete:
+            spoken = {m: usual[m] and have[m] >= usual[m] and believed[m] >= following for m in meters}
+            if newest == NEVER or not all(spoken[m] or newest > following + lateness[m] for m in meters):
                 break
             for m in meters:
                 if have[m] >= usual[m] and have[m]:
@@ -60,7 +77,7 @@ def naive_admit(channel, time_ms, waited, lateness):
                     if fewer[m] >= 96:
                         usual[m], fewer[m] = have[m], 0
             frontier = following
-    return accepted, frontier
+    return verdicts, frontier
 
 
 @settings(max_examples=300, deadline=None)
@@ -68,16 +85,15 @@ def naive_admit(channel, time_ms, waited, lateness):
     data=st.lists(
         st.tuples(st.integers(0, 4), st.integers(0, 40 * SLOT) | st.integers(0, 40).map(lambda k: k * SLOT)), min_size=1
     ),
-    lateness=st.sampled_from([0, SLOT // 2, SLOT, 5 * SLOT]),
+    lateness=st.lists(st.sampled_from([0, SLOT // 2, SLOT, 5 * SLOT]), min_size=5, max_size=5)
+    | st.sampled_from([0, SLOT // 2, SLOT, 5 * SLOT]).map(lambda one: [one] * 5),
     meters=st.integers(1, 5),
 )
 def test_admission_follows_its_definition(data, lateness, meters):
     channel = np.array([c % meters for c, _ in data], np.int32)
     time_ms = np.array([t for _, t in data], np.int64)
     waited = np.array([c != 3 for c in range(meters)])
-    got = np.zeros(len(data), np.bool_)
-    heard = np.zeros((64, meters), np.int64)
-    frontier = admit(channel, time_ms, new_channels(meters), heard, waited, NEVER, SLOT, lateness, got)
+    got, frontier = admitted(channel, time_ms, waited, lateness[:meters])
     expected, expected_frontier = naive_admit(channel, time_ms, waited, lateness)
     assert got.tolist() == expected
     assert frontier == expected_frontier
@@ -87,24 +103,41 @@ def test_meters_that_speak_at_the_same_time_wait_for_each_other_even_without_lat
     """The first of two readings of one time must not close the slot over the second."""
     time_ms = np.repeat(SLOT * np.arange(1, 9), 2)
     channel = np.tile(np.array([0, 1], np.int32), 8)
-    got = np.zeros(16, np.bool_)
-    admit(channel, time_ms, new_channels(2), np.zeros((2, 2), np.int64), np.ones(2, np.bool_), NEVER, SLOT, 0, got)
-    assert got.all()
+    got, _ = admitted(channel, time_ms, np.ones(2, np.bool_), 0, np.zeros((2, 2), np.int64))
+    assert (got == OPEN).all()
+
+
+def test_a_meter_without_lateness_does_not_hold_a_slot_up():
+    """A logger (channel 1) that falls silent; the inlet goes on, and its slots close one after the other."""
+    time_ms = np.concatenate([np.repeat(SLOT * np.arange(1, 9), 2), SLOT * np.arange(9, 17)])
+    channel = np.concatenate([np.tile(np.array([0, 1], np.int32), 8), np.zeros(8, np.int32)])
+    waited = np.ones(2, np.bool_)
+    assert admitted(channel, time_ms, waited, [8 * SLOT, 0])[1] == 15 * SLOT
+    assert admitted(channel, time_ms, waited, [0, 8 * SLOT])[1] == 8 * SLOT
+    assert admitted(channel, time_ms, waited, [4 * SLOT, 4 * SLOT])[1] == 11 * SLOT
+
+
+def test_another_lateness_keeps_what_was_heard_of_open_slots():
+    heard = np.arange(1, 13, dtype=np.int64).reshape(6, 2)
+    for rows in (4, 6, 9):
+        fitted = fit_ring(heard, rows, 10 * SLOT, SLOT)
+        for slot in range(11, 11 + min(rows, 6)):
+            assert fitted[slot % rows].tolist() == heard[slot % 6].tolist()
+        assert (fitted != 0).sum() == 2 * min(rows, 6)
 
 
 def test_a_jump_far_ahead_is_believed_with_its_second_reading_only():
     day = 86_400_000
     time_ms = np.array([SLOT, 2 * SLOT, 380 * day, 3 * SLOT, 4 * SLOT, 10 * day, 10 * day + SLOT, 10 * day + 2 * SLOT])
-    channel, got = np.zeros(8, np.int32), np.zeros(8, np.bool_)
-    waited = np.ones(1, np.bool_)
+    channel, waited = np.zeros(8, np.int32), np.ones(1, np.bool_)
     frontiers = []
     for n in range(1, 9):
-        heard = np.zeros((6, 1), np.int64)
-        frontiers.append(admit(channel[:n], time_ms[:n], new_channels(1), heard, waited, NEVER, SLOT, SLOT, got[:n]))
+        got, frontier = admitted(channel[:n], time_ms[:n], waited, SLOT, np.zeros((6, 1), np.int64))
+        frontiers.append(frontier)
     assert frontiers[4] in (3 * SLOT, 4 * SLOT)
     assert frontiers[5] < 10 * day - day
     assert frontiers[7] > 10 * day - SLOT
-    assert got.all()
+    assert (got == OPEN).all()
 
 
 def test_an_interval_belongs_to_the_slot_that_it_ends_in():

@@ -22,7 +22,7 @@ from models.config import ConfigError, nearest
 from models.engine import Engine
 from models.features import FEATURES
 from models.forest import Forest, average_path_length, check, pack_nodes, score, tree_depths
-from models.network import Site
+from models.network import Site, longest_lateness_minutes
 from models.routing import split
 from training.history import Window
 
@@ -90,11 +90,12 @@ def _collect(
     clean_until_ms: int | None,
     on_window: Callable[[Window], None] | None,
 ) -> dict[str, Rows]:
+    lateness_ms = longest_lateness_minutes(site.meters) * 60_000
     engines = {site.dma_row[dma]: Engine(site, dma) for dma in sorted(wanted, key=site.dma_row.__getitem__)}
     rows = {row: Rows() for row in engines}
     subscribers = [tuple(row for row in dmas if row in engines) for dmas in site.subscribers()]
     for window in windows:
-        if clean_until_ms is not None and window.start_ms > clean_until_ms + site.lateness_minutes * 60_000:
+        if clean_until_ms is not None and window.start_ms > clean_until_ms + lateness_ms:
             break  # nothing before it can still be open
         for row, readings in split(window.readings, subscribers):
             rows[row].take(engines[row].step(readings, "replay").detections, clean_until_ms)
