@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,10 @@ from streams import topics
 from streams.replay import Followers, encode
 from streams.topics import RAW, topic_name
 from tests.integration.support import (
+    NIGHTLINE,
+    START_SECONDS,
     WorkerProcess,
+    assert_same_alerts,
     eventually,
     history,
     published_alerts,
@@ -35,6 +40,14 @@ UNALIGNED = (
     "from nightline.cli import main\n"
     "main()\n"
 )
+DEAF = (
+    "import streams.group_progress as a\n"
+    "async def nobody(self): return None\n"
+    "a.Alignment._ask = nobody\n"
+    "from nightline.cli import main\n"
+    "main()\n"
+)
+"""Aligns what it owns, and knows of no other worker."""
 DAYS = 35
 
 
@@ -98,6 +111,66 @@ def test_without_alignment_readings_come_too_late(kafka: str, new_prefix: Callab
     fill(kafka, prefix, site, block)
     said, seconds = catch_up(kafka, prefix, site_folder(tmp_path / "site"), 1, UNALIGNED)
     print(f"1 worker, not aligned: {len(block) / seconds:.0f} readings/s, {DAYS * 60 / seconds:.0f} days a minute")
+    assert "came after their slot was closed" in said
+
+
+def shared_out(workers: list[WorkerProcess]) -> bool:
+    """Each worker owns two partitions of the raw topic, and they are four."""
+    owned = [re.findall(r"readings\.raw\.v1 ([\d,]+)", worker.said)[-1:] for worker in workers]
+    parts = [found[0].split(",") for found in owned if found]
+    return [len(mine) for mine in parts] == [2, 2] and len({number for mine in parts for number in mine}) == 4
+
+
+def frozen_backlog(
+    kafka: str, prefix: str, folder: Path, block: Readings, code: str | None, killed_after: float | None
+) -> tuple[str, str]:
+    """Both workers own their partitions and stand still while weeks are produced; then both go on. What each has said."""
+    command = ["-c", code or NIGHTLINE[1], "worker", str(folder), "--bootstrap", kafka, "--prefix", prefix]
+    logs = [folder.parent / f"log-{number}" for number in range(2)]
+    with contextlib.ExitStack() as stack, topics.admin(kafka) as client:
+
+        def start(log: Path, seconds: float) -> WorkerProcess:
+            options = [*command, "--session-seconds", str(seconds)]
+            return stack.enter_context(WorkerProcess(folder, kafka, prefix, log, command=options))
+
+        workers = [start(log, 45) for log in logs]
+        eventually(lambda: shared_out(workers), START_SECONDS)
+        for worker in workers:
+            worker.process.send_signal(signal.SIGSTOP)
+        fill(kafka, prefix, town(), block)
+        for worker in workers:
+            worker.process.send_signal(signal.SIGCONT)
+        if killed_after is not None:
+            time.sleep(killed_after)
+            workers[1].kill()
+            workers[1] = start(logs[1], 2)
+        followers = Followers(client, prefix)
+        wanted = {tp: end for tp, end in _ends(client, followers).items() if tp.topic == followers.raw}
+        followers.wait(wanted, "routed")
+        followers.wait(followers.ends(), "watched")
+        for worker in workers:
+            assert worker.stop() == 0, worker.said
+    return logs[0].read_text(), logs[1].read_text()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("killed_after", [None, 1.0])
+def test_two_workers_that_own_half_a_backlog_each_wait_for_one_another(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path, killed_after: float | None
+) -> None:
+    site, block, prefix = town(), history(DAYS), new_prefix()
+    said = "".join(frozen_backlog(kafka, prefix, site_folder(tmp_path / "site"), block, None, killed_after))
+    assert "came after their slot was closed" not in said
+    expected, _ = uninterrupted(site, block)
+    assert_same_alerts(published_alerts(kafka, prefix), {key: as_live(alert) for key, alert in expected.items()})
+
+
+@pytest.mark.soak
+def test_two_workers_that_do_not_wait_for_one_another_make_readings_late(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path
+) -> None:
+    """Each aligns its own partitions, and one begins three seconds after the other: the proof that the test above bites."""
+    said = "".join(frozen_backlog(kafka, new_prefix(), site_folder(tmp_path / "site"), history(DAYS), DEAF, None))
     assert "came after their slot was closed" in said
 
 
