@@ -28,6 +28,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -110,6 +111,8 @@ class Lane:
     """Offset and level of the first record of each cut that is not committed. Replaced, not changed: two threads read it."""
     end: int = 0
     """Offset after the newest record delivered."""
+    position: int = 0
+    """Of the consumer: past `end` where nothing but the markers of transactions lies between."""
 
     @property
     def waiting(self) -> int:
@@ -159,14 +162,22 @@ class Aligner:
         self._observed = now
         self._horizon = self._lowest()
 
-    def take(self, fetched: Mapping[TP, list[Any]], unread: Mapping[TP, int | None], now: float) -> dict[TP, list[Any]]:
-        """What goes on, of what was kept and what was `fetched`; `unread` says what is left of each partition on the broker.
+    def take(
+        self,
+        fetched: Mapping[TP, list[Any]],
+        unread: Mapping[TP, int | None],
+        now: float,
+        positions: Mapping[TP, int] = MappingProxyType({}),
+    ) -> dict[TP, list[Any]]:
+        """What goes on, of what was kept and what was `fetched`; `unread` says what is left of each partition on the broker,
+        `positions` which offset is fetched next.
 
         One step: what it moves is taken into account by the next call. Cutting again and again here would make blocks that
         lie further apart than a skew, for each goes on whole.
         """
         for tp, lane in self.lanes.items():
             lane.unread = unread.get(tp, lane.unread)
+            lane.position = positions.get(tp, lane.position)
             if fetched.get(tp):
                 self._add(lane, fetched[tp])
         self._count(self._blocking_own(), True, now, self._taken)
@@ -291,7 +302,7 @@ class Aligner:
         kept, first, known = lane.kept, lane.at, lane.levels
         if first < len(kept) == len(known):
             return note(int(known[first]), offset)
-        return note(lane.level, offset)
+        return note(lane.level, max(offset, lane.position) if offset == lane.end else offset)
 
     def first(self, tp: TP) -> int | None:
         """Offset of the first record that is not known to be committed. May be called from another thread."""

@@ -65,11 +65,14 @@ class Alignment:
         ready = {tp: records for tp, records in fetched.items() if tp.topic != self._topic}
         assignment = self._thread._ensure_consumer()._subscription.subscription.assignment
         unread: dict[TP, int | None] = {}
+        positions: dict[TP, int] = {}
         for tp in self.aligner.lanes:
             state = assignment.state_value(TopicPartition(*tp))
             is_known = state is not None and state.highwater is not None and state.has_valid_position
             unread[tp] = state.highwater - state.position if is_known else None
-        ready |= self.aligner.take(mine, unread, now)
+            if is_known:
+                positions[tp] = state.position
+        ready |= self.aligner.take(mine, unread, now, positions)
         for warning in self.aligner.warnings:
             log.warning("%s", warning)
         self.aligner.warnings.clear()

@@ -54,6 +54,17 @@ def test_a_partition_that_is_ahead_is_cut_at_the_horizon_and_goes_on_with_the_ot
     assert not made.is_holding
 
 
+def test_a_partition_that_ends_in_markers_of_transactions_keeps_no_other_worker_waiting() -> None:
+    made = aligner(P)
+    made.take({P: log_of(0, 5)}, {P: 0}, 0, {P: 4})  # offsets 2 and 3 are markers
+    assert made.reached(P, 0) == note(T0, 0), "what is delivered is not committed yet"
+    made.committed(P, 2)
+    said = made.reached(P, 2)
+    assert said == note(T0 + 5 * MINUTE, 4)
+    assert Aligner._other(position(2, said, 4)) == ALWAYS
+    assert Aligner._other(position(2, note(T0 + 5 * MINUTE, 2), 4)) != ALWAYS
+
+
 def test_a_partition_without_backlog_keeps_nobody_waiting() -> None:
     made = aligner(P, Q)
     assert offsets(made.take({P: log_of(0, 600)}, {P: 9, Q: 0}, 0)) == {P: [0]}

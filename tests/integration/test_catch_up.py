@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import signal
 import time
@@ -51,21 +52,35 @@ DEAF = (
 DAYS = 35
 
 
-def fill(kafka: str, prefix: str, site: Site, block: Readings) -> None:
-    """One message a reading, produced when it was observed."""
+def fill(kafka: str, prefix: str, site: Site, block: Readings, transactional: bool = False) -> None:
+    """One message a reading, produced when it was observed; in transactions of 1000, whose markers end each partition."""
     with topics.admin(kafka) as client:
         raw = topic_name(prefix, RAW)
         client.alter_configs([ConfigResource("TOPIC", raw, configs={"retention.ms": "-1"})])
         eventually(lambda: topics.find_topics(client, prefix)[RAW].config["retention.ms"] == "-1")
-    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5)
-    for (key, value, _), time_ms in zip(encode(site, block, "single"), block["time_ms"].tolist(), strict=True):
-        producer.send(raw, value=value, key=key, timestamp_ms=time_ms)
+    options = {"transactional_id": prefix} if transactional else {}
+    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5, **options)
+    messages = zip(encode(site, block, "single"), block["time_ms"].tolist(), strict=True)
+    if transactional:
+        producer.init_transactions()
+    while part := list(itertools.islice(messages, 1000)):
+        if transactional:
+            producer.begin_transaction()
+        for (key, value, _), time_ms in part:
+            producer.send(raw, value=value, key=key, timestamp_ms=time_ms)
+        if transactional:
+            producer.commit_transaction()
     producer.flush()
     producer.close()
 
 
-def catch_up(kafka: str, prefix: str, folder: Path, workers: int, code: str | None = None) -> tuple[str, float]:
-    """Until everything is routed and watched. Returns what was said, and seconds from the first assignment."""
+def catch_up(
+    kafka: str, prefix: str, folder: Path, workers: int, code: str | None = None, markers: int = 0
+) -> tuple[str, float]:
+    """Until everything is routed and watched, but the `markers` that end each partition, which are never consumed.
+
+    Returns what was said, and seconds from the first assignment.
+    """
     command = None if code is None else ["-c", code, "worker", str(folder), "--bootstrap", kafka, "--prefix", prefix]
     logs = [folder.parent / f"log-{number}" for number in range(workers)]
     with contextlib.ExitStack() as stack, topics.admin(kafka) as client:
@@ -74,7 +89,7 @@ def catch_up(kafka: str, prefix: str, folder: Path, workers: int, code: str | No
         begin = time.monotonic()
         followers = Followers(client, prefix)
         raw = followers.raw
-        wanted = {tp: topics_end for tp, topics_end in _ends(client, followers).items() if tp.topic == raw}
+        wanted = {tp: end - markers for tp, end in _ends(client, followers).items() if tp.topic == raw}
         followers.wait(wanted, "routed")
         seconds = time.monotonic() - begin
         followers.wait(followers.ends(), "watched")
@@ -90,13 +105,13 @@ def _ends(client: object, followers: Followers) -> dict:  # type: ignore[type-ar
     return {tp: end.offset for tp, end in found.items() if end.offset}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "transactional"), [(1, False), (2, True)])
 def test_a_backlog_gives_the_alerts_of_live_readings(
-    kafka: str, new_prefix: Callable[..., str], tmp_path: Path, workers: int
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path, workers: int, transactional: bool
 ) -> None:
     site, block, prefix = town(), history(DAYS), new_prefix()
-    fill(kafka, prefix, site, block)
-    said, seconds = catch_up(kafka, prefix, site_folder(tmp_path / "site"), workers)
+    fill(kafka, prefix, site, block, transactional)
+    said, seconds = catch_up(kafka, prefix, site_folder(tmp_path / "site"), workers, markers=int(transactional))
     print(f"{workers} workers, aligned: {len(block) / seconds:.0f} readings/s, {DAYS * 60 / seconds:.0f} days a minute")
     assert "came after their slot was closed" not in said
     assert "no progress for" not in said
