@@ -342,7 +342,8 @@ def test_values_that_cannot_be_are_rejected_with_their_unit_in_both_layouts(tmp_
         (2, "column 'in': value 1e+39 m3/h is beyond what a flow can be; possible: -1e+06 to 1e+06 m3/h"),
         (2, "column 'p': value -5e+08 kPa is beyond what a pressure can be; possible: -200 to 100000 kPa"),
     ]
-    long = "meterId,observedAt,value,unit\nin,2026-01-05 00:15,3e5,L/s\np,2026-01-05 00:15,1e308,MPa\nin,2026-01-05 00:30,1,L/s\n"
+    rows = ("in,2026-01-05 00:15,3e5,L/s", "p,2026-01-05 00:15,1e308,MPa", "in,2026-01-05 00:30,1,L/s")
+    long = "\n".join(("meterId,observedAt,value,unit", *rows, ""))
     assert everything(write(tmp_path / "l.csv", long), rejects=rejects)["value"].tolist() == [3.6]
     (_, flow), (_, pressure) = reasons(rejects)
     assert flow.startswith("value 300000 L/s is 1.08e+06 m3/h, which is beyond what a flow can be")
