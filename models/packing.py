@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.heads import FITS
 from models.network import Site
 from models.schema import HIGHEST, KINDS, LOWEST, QUALITIES, READING, Readings
-from models.wire import FIRST_MS, LAST_MS
+from models.wire import FIRST_MS, FOREIGN, LAST_MS, brief
 
 MAGIC: Final = b"NLRB"
 VERSION: Final = 2
@@ -132,8 +132,8 @@ def unpack_block(site: Site, blob: bytes) -> Block:
         raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
     try:
         header = _HEADER.decode(body[:header_bytes])
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ValueError(f"block header cannot be read: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"block header cannot be read: {brief(error)}") from None
     expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
     if header.count < 0 or len(body) != expected:
         raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")

@@ -85,6 +85,15 @@ def test_a_message_without_a_time_of_its_own_still_bounds_its_readings_to_1990_u
     assert routed(raw(4_102_444_800_000, timestamp=-1)) == (1, [])
 
 
+@pytest.mark.parametrize("timestamp", [None, -1, 0, -(2**63), 2**63 - 1, 2**62, 253_402_300_800_000, 4_102_444_800_001])
+@pytest.mark.parametrize("headers", [(), (REPLAY_HEADER,)])
+def test_a_message_whose_own_time_is_none_takes_nobodys_readings_along(timestamp: Any, headers: Any) -> None:
+    """Such a time once raised OverflowError, or made a packed block of all DMAs' readings that nobody could read."""
+    odd = raw(START_MS, timestamp=timestamp, headers=headers)
+    assert routed(odd, raw(START_MS, offset=1)) == (2, [])
+    assert routed(Record(b"torn", timestamp=timestamp))[0] == 0
+
+
 def test_a_replay_may_be_as_old_as_it_likes() -> None:
     assert routed(raw(START_MS - 3000 * DAY_MS, headers=(REPLAY_HEADER,))) == (1, [])
 

@@ -194,6 +194,21 @@ def test_foreign_bytes_are_refused_with_a_reason(blob: bytes, reason: str):
         unpack_block(SITE, blob)
 
 
+@pytest.mark.parametrize("nested", [b"\x91", b"\x81\xa1a"])
+def test_a_header_nested_too_deeply_is_refused(nested: bytes):
+    head = b"\x86" + msgspec.msgpack.encode(HEADER)[1:] + b"\xa1x\x01\xa5later" + nested * 20_000 + b"\xc0"
+    blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, len(head), zlib.crc32(head)) + head
+    with pytest.raises(ValueError, match="block header cannot be read: maximum recursion depth"):
+        unpack_block(SITE, blob)
+
+
+def test_the_reason_is_one_line_whatever_the_header_says():
+    with pytest.raises(ValueError, match="Invalid enum value") as refused:
+        unpack_block(SITE, sealed(HEADER | {"origin": "a\nb\u2028c" * 1000}, b""))
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 300
+
+
 @given(st.binary(max_size=80))
 def test_random_bytes_are_refused(blob: bytes):
     with pytest.raises(ValueError, match="block"):
