@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from models.features import FEATURES
 from models.forest import Forest, check
+from models.wire import FOREIGN, LAST_MS, brief, shown
 
 SCHEMA_VERSION: Final = "1.0"
 ARRAYS, MANIFEST, CARD = "arrays.npz", "manifest.json", "card.md"
@@ -30,6 +31,7 @@ MAX_ARRAYS_BYTES: Final = 64 << 20
 """A forest of 100 trees on 256 samples has 0.2 MB; far beyond this a file is not one of ours."""
 
 _DTYPES: Final[dict[str, Any]] = {"nodes": np.int64, "path": np.float64, "roots": np.int32, "depths": np.int32}
+_Time = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
 _Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -45,9 +47,9 @@ class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """Derived from the data, the seed and the result, never from the clock: training again gives it again."""
     features: list[str]
     """Columns of the forest's rows, in order."""
-    trained_from_ms: int
+    trained_from_ms: _Time
     """End of the first slot used, epoch ms."""
-    trained_until_ms: int
+    trained_until_ms: _Time
     """End of the last slot used, epoch ms."""
     data_sha256: _Sha256
     """Of the rows trained on: float32, C order, in order of time within each DMA."""
@@ -108,7 +110,7 @@ class Bundle:
         manifest = _read_manifest(files[MANIFEST])
         if tuple(manifest.features) != features:
             raise ValueError(
-                f"bundle: {MANIFEST}: trained on features {', '.join(manifest.features)}; "
+                f"bundle: {MANIFEST}: trained on features {brief(', '.join(manifest.features))}; "
                 f"possible: {', '.join(features)}, in this order"
             )
         found = hashlib.sha256(files[ARRAYS]).hexdigest()
@@ -180,14 +182,16 @@ def _utc(epoch_ms: int) -> str:
 def _read_manifest(content: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(content, type=dict[str, Any]).get("schemaVersion")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"bundle: {MANIFEST}: not a JSON object: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"bundle: {MANIFEST}: not a JSON object: {brief(error)}") from None
     if str(version).split(".", maxsplit=1)[0] != SCHEMA_VERSION.split(".", maxsplit=1)[0]:
-        raise ValueError(f"bundle: {MANIFEST}: schemaVersion is {version!r}; possible: {SCHEMA_VERSION!r} and later 1.x")
+        raise ValueError(
+            f"bundle: {MANIFEST}: schemaVersion is {shown(version)}; possible: {SCHEMA_VERSION!r} and later 1.x"
+        )
     try:
         return msgspec.json.decode(content, type=Manifest)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"bundle: {MANIFEST}: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"bundle: {MANIFEST}: {brief(error)}") from None
 
 
 def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
@@ -202,7 +206,7 @@ def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
                 arrays[name] = _read_array(archive.read(member), np.dtype(dtype))
     # Exception: on garbage, zipfile and numpy's header parser raise a dozen types that share no narrower one
     except Exception as error:
-        raise ValueError(f"bundle: {ARRAYS}: {str(error) or type(error).__name__}") from None
+        raise ValueError(f"bundle: {ARRAYS}: {brief(error)}") from None
     return arrays
 
 

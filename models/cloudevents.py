@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from models.schema import Alert
+from models.wire import FOREIGN, LAST_MS, brief, shown
 
 TYPE_PREFIX: Final = "nightline.alert."
 DATA_SCHEMA: Final = "urn:nightline:schema:alert:v1"
@@ -44,7 +45,7 @@ def encode(alert: Alert, site_name: str) -> tuple[bytes, bytes, list[tuple[str, 
     return alert.alert_id.encode(), msgspec.json.encode(alert), headers
 
 
-def decode(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Alert:
+def decode(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Alert:
     """The alert of a message.
 
     Raises ValueError, saying what was found and what was possible, for a tombstone, a message that is not a Nightline
@@ -58,14 +59,20 @@ def decode(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Alert:
     if event_type is None or not event_type.startswith(TYPE_PREFIX.encode()):
         raise ValueError(f"header ce_type: found {_shown(event_type)}; possible: '{TYPE_PREFIX}*'")
     content = found.get("content-type", CONTENT_TYPE.encode())
-    if content.split(b";")[0].strip().lower() != CONTENT_TYPE.encode():
+    if content is None or content.split(b";")[0].strip().lower() != CONTENT_TYPE.encode():
         raise ValueError(f"header content-type: found {_shown(content)}; possible: {CONTENT_TYPE!r}")
     if value is None:
         raise ValueError("value is null (tombstone); possible: an alert")
     try:
-        return _DECODER.decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ValueError(f"value is not an alert: {error}") from None
+        alert = _DECODER.decode(value)
+    except FOREIGN as error:
+        raise ValueError(f"value is not an alert: {brief(error)}") from None
+    for name in ("started_at", "detected_at", "updated_at", "ended_at"):
+        time_ms = getattr(alert, name)
+        # whoever shows it makes a date of it
+        if time_ms is not None and not 0 <= time_ms <= LAST_MS:
+            raise ValueError(f"value is not an alert: {name} is {shown(time_ms)}; possible: epoch milliseconds until 2100")
+    return alert
 
 
 def _shown(header: bytes | None) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import senml
-from models.heads import FACTOR, KIND, PAIR_BITS, PAIR_MASK, VOLUME, Heads
+from models.heads import FACTOR, HIGH, KIND, LOW, PAIR_BITS, PAIR_MASK, VOLUME, Heads
 from models.network import Site
-from models.schema import BAD, GOOD, READING, UNCERTAIN, Readings
+from models.schema import BAD, FLOW, GOOD, KINDS, READING, UNCERTAIN, UNITS, Readings, value_fault
 from models.wire import (
     COLUMNS,
     FOREIGN,
@@ -285,7 +285,9 @@ class Decoder:
                 return str(error)
         if one.kind == "volume" and one.interval_seconds is None:
             return _NO_INTERVAL
-        return f"value {one.value} {one.unit} is not finite in the engine's unit; possible: a number below 1e300"
+        per_hour = 1.0 if one.interval_seconds is None or one.kind != "volume" else 3600.0 / one.interval_seconds
+        engine = one.value * UNITS[one.kind][one.unit] * per_hour
+        return value_fault(FLOW if one.kind == "volume" else KINDS.index(one.kind), one.value, one.unit, engine)
 
 
 # every field decodes by itself, taken at its last occurrence, and yet the whole does not
@@ -313,7 +315,8 @@ def _rows(
     readings["meter"] = code >> PAIR_BITS
     readings["kind"] = KIND[pair]
     readings["quality"] = quality
-    return readings, np.isfinite(engine) & (time_ms != _NO_TIME) & (code >= 0)
+    # both are false for NaN: a gap, or an unknown meter, kind or unit, whose factor is NaN
+    return readings, (engine >= LOW[pair]) & (engine <= HIGH[pair]) & (time_ms != _NO_TIME)
 
 
 def _one(element: msgspec.Raw) -> Single | str:

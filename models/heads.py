@@ -11,7 +11,7 @@ import numpy as np
 
 from models.config import nearest
 from models.network import Site
-from models.schema import FLOW, KINDS, UNITS
+from models.schema import FLOW, HIGHEST, KINDS, LOWEST, UNITS
 from models.wire import shown
 
 FITS: Final[dict[str, tuple[str, ...]]] = {
@@ -34,6 +34,9 @@ KIND: Final = np.zeros(1 << PAIR_BITS, np.uint8)
 KIND[: len(_PAIRS)] = [FLOW if kind == "volume" else KINDS.index(kind) for kind, _ in _PAIRS]
 VOLUME: Final = np.zeros(1 << PAIR_BITS, bool)
 VOLUME[: len(_PAIRS)] = [kind == "volume" for kind, _ in _PAIRS]
+# value in the engine's unit; NaN is not in it, so neither are a gap and what is unknown
+LOW: Final = LOWEST[KIND]
+HIGH: Final = HIGHEST[KIND]
 
 
 class Heads(dict[tuple[str, str, str], int]):

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from models.heads import FITS
 from models.network import Site
-from models.schema import KINDS, QUALITIES, READING, Readings
+from models.schema import HIGHEST, KINDS, LOWEST, QUALITIES, READING, Readings
+from models.wire import FIRST_MS, FOREIGN, LAST_MS, brief
 
 MAGIC: Final = b"NLRB"
 VERSION: Final = 2
@@ -88,7 +89,8 @@ class Source:
 class Block:
     """Readings of one DMA, in order of arrival.
 
-    `unknown` counts those left out: their meter is not in the site any more, or no longer of a kind that sends them.
+    `unknown` counts those left out: their meter is not in the site any more, or no longer of a kind that sends them, or
+    value or time cannot be (a router before 2026-11-24 let them pass).
     """
 
     dma: str
@@ -130,8 +132,8 @@ def unpack_block(site: Site, blob: bytes) -> Block:
         raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
     try:
         header = _HEADER.decode(body[:header_bytes])
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ValueError(f"block header cannot be read: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"block header cannot be read: {brief(error)}") from None
     expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
     if header.count < 0 or len(body) != expected:
         raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
@@ -151,6 +153,8 @@ def unpack_block(site: Site, blob: bytes) -> Block:
     if header.source is not None:
         found = header.source
         offsets = np.frombuffer(body, _OFFSET, header.count, offset).astype(np.int64) + found.base
+        if (np.diff(offsets) < 0).any() or (len(offsets) and offsets[-1] > found.end):
+            raise ValueError(f"block names offsets out of order; possible: ascending, up to its end {found.end}")
         source = Source(found.partition, found.end, found.oldest_ms, found.newest_ms, offsets)
     return _known(site, header, readings, source)
 
@@ -161,7 +165,11 @@ def _known(site: Site, header: _Header, readings: Readings, source: Source | Non
     rows = np.array([site.meter_row.get(meter, -1) for meter in header.meters], np.int32)
     senders = [_SENDER[site.meters[row].kind] if row >= 0 else _NO_SENDER for row in rows.tolist()]
     configured = np.array(senders, np.intp)
-    keep = _SENDS[configured[place], readings["kind"]] & (readings["quality"] < len(QUALITIES))
+    kind, value, time_ms = readings["kind"], readings["value"], readings["time_ms"]
+    keep = _SENDS[configured[place], kind] & (readings["quality"] < len(QUALITIES))
+    keep &= (time_ms >= FIRST_MS) & (time_ms <= LAST_MS)
+    known = np.minimum(kind, len(KINDS) - 1)  # later kinds are left out already
+    keep &= (value >= LOWEST[known]) & (value <= HIGHEST[known])
     readings["meter"] = rows[place]
     if source is not None:
         source = replace(source, offsets=source.offsets[keep])

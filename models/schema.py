@@ -59,6 +59,22 @@ UNITS: Final[dict[str, dict[str, float]]] = {
     "battery": {"V": 1.0, "%": 1.0},
 }
 """UCUM unit -> factor to the engine's unit, by kind."""
+ENGINE_UNIT: Final = {kind: next(unit for unit, factor in units.items() if factor == 1.0) for kind, units in UNITS.items()}
+
+LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "flow": (-1e6, 1e6),  # the Amazon carries 7.5e8 m3/h, the largest water mains some 1e5
+    # a net register of a boundary meter runs backwards below zero, and only differences are used
+    "register": (-1e12, 1e12),
+    "pressure": (-200.0, 1e5),  # relative pressure ends at -101 kPa; transients in mains at some 1e4
+    "level": (-1e3, 1e4),  # of the water above a gauge's zero, or above sea level
+    "battery": (-1.0, 1e3),
+}
+"""Least and greatest value of a kind in the engine's unit; a volume is held against them as the flow it becomes.
+
+Far beyond anything real: they catch broken transmitters and wrong units before 1e39 m3/h is in a sum, and judge nothing."""
+LOWEST: Final = np.array([LIMITS[kind if kind in LIMITS else "flow"][0] for kind in KINDS])
+HIGHEST: Final = np.array([LIMITS[kind if kind in LIMITS else "flow"][1] for kind in KINDS])
+"""The same by index into KINDS."""
 
 READING = np.dtype(
     [
@@ -181,6 +197,16 @@ class Alert(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     model: ModelRef
     origin: Literal["live", "replay"]
     outcome: Outcome | None = None
+
+
+def value_fault(kind: int, value: float, unit: str, engine_value: float) -> str:
+    """Why a value, as it was sent and in the engine's unit, is none; `kind` is the index of what the engine has of it."""
+    name = KINDS[kind]
+    engine_unit = unit if kind == BATTERY else ENGINE_UNIT[name]
+    same = engine_value == value or not np.isfinite(engine_value)
+    became = "" if same else f" is {engine_value:.6g} {engine_unit}, which"
+    possible = f"{LOWEST[kind]:g} to {HIGHEST[kind]:g} {engine_unit}"
+    return f"value {value:.6g} {unit}{became} is beyond what a {name} can be; possible: {possible}"
 
 
 def to_engine_value(kind: str, unit: str, value: float, interval_seconds: int | None) -> tuple[int, float]:

@@ -105,6 +105,12 @@ def shown(found: object) -> str:
     return _short.repr(found)
 
 
+def brief(error: object) -> str:
+    """What another library said, on one line of at most 200 characters: it may quote any text of the input."""
+    text = " ".join(str(error)[:1000].split()) or type(error).__name__
+    return (text if text.isprintable() else text.encode("unicode_escape").decode())[:200]
+
+
 def epoch_ms(text: str) -> int:
     """Epoch ms (UTC) of an RFC 3339 time; digits below the millisecond are dropped.
 

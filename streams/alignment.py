@@ -6,8 +6,9 @@ ahead of the rest makes the rest's readings late. So a record waits here until n
 `skew` behind it: the workers see a backlog in about the order in which it was produced, as they would have seen it live.
 
 **Level** of a record: the newest time up to it in its partition, so within a partition nothing overtakes. Times before
-1990 say nothing, and neither does a time that most of the next `FOLLOWERS` records are more than a skew before: one
-producer whose clock is ahead would else put its partition ahead of all others for good. A clock that is behind does no harm.
+1990 or after 2100 say nothing, and neither does a time that most of the next `FOLLOWERS` records are more than a skew
+before: one producer whose clock is ahead would else put its partition ahead of all others for good. A clock that is behind
+does no harm.
 
 **Position** of a partition: the level of the first record that is not delivered; where it has not been fetched, of the last
 that was. A partition read to its end has none and keeps nobody waiting. The **horizon** is the lowest position and a skew.
@@ -34,6 +35,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from faust.types import TP
 from numpy.typing import NDArray
+
+from streams.blocks import times_ms
 
 log = logging.getLogger("nightline")
 
@@ -191,10 +194,10 @@ class Aligner:
         return ready
 
     def _add(self, lane: Lane, records: list[Any]) -> None:
-        times = np.fromiter((record.timestamp for record in records), np.int64, len(records))
+        times = times_ms(records)
         if lane.waiting:  # few, see `held`: what follows them may show that one is not to be trusted
             records = lane.kept[lane.at :] + records
-            old = np.fromiter((record.timestamp for record in lane.kept[lane.at :]), np.int64, lane.waiting)
+            old = times_ms(lane.kept[lane.at :])
             times = np.concatenate((old, times))
         lane.kept, lane.at, lane.is_known = records, 0, True
         lane.levels = levels(times, lane.level, self.skew)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import faust
+import numpy as np
 from faust.serializers.codecs import Codec
 from faust.types import TP
+from numpy.typing import NDArray
+
+from models.wire import FIRST_MS, LAST_MS
 
 
 class Block:
@@ -48,6 +53,20 @@ class Block:
 
     def __repr__(self) -> str:
         return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {len(self.records)} records)"
+
+
+UNKNOWN_MS: Final = -1
+"""A message's own time where it has none from 1990 to 2100: where the client set none, or its clock never was."""
+
+
+def times_ms(records: Sequence[Any]) -> NDArray[np.int64]:
+    """(n,) each message's own time, `UNKNOWN_MS` where that is none.
+
+    Any 64 bits may stand there: a topic's limits on them are off by default before Kafka 3.6. Format 0 has none (None).
+    """
+    stamps = [UNKNOWN_MS if record.timestamp is None else record.timestamp for record in records]
+    times = np.array(stamps, np.int64)
+    return np.where((times >= FIRST_MS) & (times <= LAST_MS), times, UNKNOWN_MS)
 
 
 class PassThrough(Codec):

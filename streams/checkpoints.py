@@ -27,6 +27,8 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from models.wire import FOREIGN, brief
+
 MAGIC: Final = b"NLCP"
 VERSION: Final = 1
 _PREFIX: Final = struct.Struct("<4sHHII")
@@ -101,8 +103,8 @@ def unpack(value: bytes) -> Checkpoint:
         raise ValueError(f"checkpoint is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
     try:
         h = _HEADER.decode(body[:head_bytes])
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ValueError(f"checkpoint header cannot be read: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"checkpoint header cannot be read: {brief(error)}") from None
     return Checkpoint(
         h.dma, h.partition, h.partitions, h.offset, h.watermark_ms, h.model, tuple(h.known), h.seen, bytes(body[head_bytes:])
     )  # fmt: skip

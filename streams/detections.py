@@ -9,16 +9,24 @@ The header names the DMA, the origin, the number of rows, the features and detec
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.wire import FOREIGN, brief, shown
+
 MAGIC: Final = b"NLD1"
 _LENGTH: Final = struct.Struct("<I")
+_BODY: Final = len(MAGIC) + _LENGTH.size
+_Kind = Annotated[str, msgspec.Meta(pattern=r"^(\|[biu]1|<[iuf][248])\Z")]
+"""Numbers only. numpy makes types of far more: objects, texts, records of a gigabyte."""
+_Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]], msgspec.Meta(max_length=4)]
 
 
 def pack_detections(
@@ -60,22 +68,36 @@ class Detections:
     columns: dict[str, NDArray[Any]]
 
 
+class _Header(msgspec.Struct):
+    dma: str
+    origin: str
+    rows: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+    features: list[str]
+    detectors: list[str]
+    columns: list[tuple[str, _Kind, _Shape]]
+
+
+_HEADER: Final = msgspec.json.Decoder(_Header)
+
+
 def unpack_detections(blob: bytes) -> Detections:
     """Raises ValueError, saying what was found, for anything torn or foreign."""
+    if len(blob) < _BODY or blob[:4] != MAGIC:
+        raise ValueError(f"detections message is torn: starts with {blob[:4]!r}; possible: {MAGIC!r}")
+    (length,) = _LENGTH.unpack_from(blob, 4)
     try:
-        if blob[:4] != MAGIC:
-            raise ValueError(f"starts with {blob[:4]!r}; possible: {MAGIC!r}")
-        (length,) = _LENGTH.unpack_from(blob, 4)
-        at = 4 + _LENGTH.size
-        header = json.loads(blob[at : at + length])
-        at += length
-        columns = {}
-        for name, kind, shape in header["columns"]:
-            dtype, count = np.dtype(kind), header["rows"] * int(np.prod(shape))
-            columns[name] = np.frombuffer(blob, dtype, count, at).reshape(header["rows"], *shape)
-            at += count * dtype.itemsize
-        if at != len(blob):
-            raise ValueError(f"{len(blob) - at} bytes after the last column")
-        return Detections(header["dma"], header["origin"], tuple(header["features"]), tuple(header["detectors"]), columns)
-    except (struct.error, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"detections message is torn: {error!r}") from None
+        header = _HEADER.decode(blob[_BODY : _BODY + length])
+    except FOREIGN as error:
+        raise ValueError(f"detections message is torn: its header cannot be read: {brief(error)}") from None
+    counts = [header.rows * math.prod(shape) for _, _, shape in header.columns]
+    sizes = [count * np.dtype(kind).itemsize for count, (_, kind, _) in zip(counts, header.columns, strict=True)]
+    at = _BODY + length
+    if len(blob) != at + sum(sizes):
+        raise ValueError(f"detections message is torn: found {len(blob)} bytes; possible: {shown(at + sum(sizes))}")
+    columns: dict[str, NDArray[Any]] = {}
+    for (name, kind, shape), count, size in zip(header.columns, counts, sizes, strict=True):
+        if name in columns:
+            raise ValueError(f"detections message is torn: column {shown(name)} is there twice")
+        columns[name] = np.frombuffer(blob, kind, count, at).reshape(header.rows, *shape)
+        at += size
+    return Detections(header.dma, header.origin, tuple(header.features), tuple(header.detectors), columns)

@@ -22,7 +22,7 @@ from models.network import Site
 from models.packing import Source, pack_block
 from models.routing import shares
 from models.schema import Readings
-from streams.blocks import Block
+from streams.blocks import UNKNOWN_MS, Block, times_ms
 from streams.dlq import dead_letter
 from streams.outbox import Message
 from streams.topics import DAY_MS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
@@ -33,8 +33,6 @@ FUTURE_MS: Final = 3_600_000
 PAST_MS: Final = RAW_DAYS * DAY_MS
 """A live reading may be observed this much earlier: as long as raw readings are retained. What is older comes from a
 clock that is wrong, or is history, which `nightline replay` marks as such."""
-KNOWN_MS: Final = 631_152_000_000
-"""1990. A message's own time before that is no time: -1 where the client set none, or 0 of a clock never set."""
 
 
 class Router:
@@ -53,19 +51,19 @@ class Router:
         decoded = self._decoder.decode(payloads)
         for reject in decoded.rejects:
             reasons.setdefault(reject.message, [reject.reason])
-        of_replay = _replayed(records)
-        readings, message = _drop_wrong_times(decoded.readings, decoded.message, records, of_replay, reasons)
+        of_replay, of_time_ms = _replayed(records), times_ms(records)
+        readings, message = _drop_wrong_times(decoded.readings, decoded.message, of_time_ms, of_replay, reasons)
         found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
         offsets = np.array([record.offset for record in records], np.int64)[message]
-        produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
+        produced_ms = of_time_ms[message]
         replayed = of_replay[message]
         for origin, mine in (("replay", replayed), ("live", ~replayed)):
             rows = np.flatnonzero(mine)
             for dma_row, share in shares(readings[rows], self._subscribers):
                 of_dma = rows[share]
-                times_ms = produced_ms[of_dma]
+                stamps_ms = produced_ms[of_dma]
                 source = Source(
-                    block.partition, block.end, int(times_ms.min()), int(times_ms.max()), offsets[of_dma]
+                    block.partition, block.end, int(stamps_ms.min()), int(stamps_ms.max()), offsets[of_dma]
                 )  # fmt: skip
                 dma = self._site.dmas[dma_row].id
                 found += [
@@ -90,13 +88,13 @@ class Router:
 def _drop_wrong_times(
     readings: Readings,
     message: NDArray[np.int32],
-    records: list[Any],
+    of_time_ms: NDArray[np.int64],
     of_replay: NDArray[np.bool_],
     reasons: dict[int, list[str]],
 ) -> tuple[Readings, NDArray[np.int32]]:
     """Leaves out what a wrong clock observed: one ahead would move the watermark past everybody else's readings."""
-    produced_ms = np.array([record.timestamp for record in records], np.int64)[message]
-    known = produced_ms >= KNOWN_MS
+    produced_ms = of_time_ms[message]
+    known = produced_ms != UNKNOWN_MS
     future = known & (readings["time_ms"] > produced_ms + FUTURE_MS)
     past = known & ~of_replay[message] & (readings["time_ms"] < produced_ms - PAST_MS)
     if not (future.any() or past.any()):
@@ -108,7 +106,7 @@ def _drop_wrong_times(
         for at in np.unique(message[wrong]).tolist():
             of_message = message == at
             times = readings["time_ms"][of_message & wrong]
-            reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(records[at].timestamp)}"
+            reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(int(of_time_ms[at]))}"
             if what.endswith("before"):
                 reason += "; possible: history with the header nl-origin: replay"
             if of_message.sum() > 1:

@@ -42,6 +42,7 @@ from faust.types import TP
 from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
 
+from streams import lenient
 from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.group_progress import Alignment
@@ -69,6 +70,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if not hasattr(consumer, "_fetch_max_wait_ms"):
             raise RuntimeError("aiokafka keeps its fetch wait elsewhere than in 0.13 and 0.14")
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        lenient.install()
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

@@ -229,7 +229,7 @@ def _warn_of_unused(block: Block, packed: list[Packed], late: Counter[str]) -> N
         f"{counts.total()} readings {what} ({', '.join(f'{dma} {count}' for dma, count in sorted(counts.items()) if count)})"
         for what, counts in (
             ("came after their slot was closed", late),
-            ("are of meters that are not in network.toml, or of another kind there", unknown),
+            ("are of meters that are not in network.toml, or of another kind there, or cannot be", unknown),
         )
         if counts.total()
     ]

@@ -77,6 +77,23 @@ def test_a_live_reading_older_than_raw_readings_are_kept_is_a_dead_letter_that_n
     assert "is more than 14 days before the message's own time 2026-01-04T23:00:00" in reason
 
 
+def test_a_message_without_a_time_of_its_own_still_bounds_its_readings_to_1990_until_2100() -> None:
+    for observed_ms in (-1, 0, 631_151_999_999, 4_102_444_800_001, 2**62):
+        count, (reason,) = routed(raw(observed_ms, timestamp=-1))
+        assert count == 0
+        assert "from 1990 to 2100" in reason
+    assert routed(raw(4_102_444_800_000, timestamp=-1)) == (1, [])
+
+
+@pytest.mark.parametrize("timestamp", [None, -1, 0, -(2**63), 2**63 - 1, 2**62, 253_402_300_800_000, 4_102_444_800_001])
+@pytest.mark.parametrize("headers", [(), (REPLAY_HEADER,)])
+def test_a_message_whose_own_time_is_none_takes_nobodys_readings_along(timestamp: Any, headers: Any) -> None:
+    """Such a time once raised OverflowError, or made a packed block of all DMAs' readings that nobody could read."""
+    odd = raw(START_MS, timestamp=timestamp, headers=headers)
+    assert routed(odd, raw(START_MS, offset=1)) == (2, [])
+    assert routed(Record(b"torn", timestamp=timestamp))[0] == 0
+
+
 def test_a_replay_may_be_as_old_as_it_likes() -> None:
     assert routed(raw(START_MS - 3000 * DAY_MS, headers=(REPLAY_HEADER,))) == (1, [])
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.alignment import ALWAYS, FOLLOWERS, NEVER, STUCK_SECONDS, Aligner, Position, levels, note, position, skew_ms
+from streams.blocks import UNKNOWN_MS, times_ms
 
 T0 = 1_763_971_200_000
 MINUTE = 60_000
@@ -106,6 +109,14 @@ def test_a_clock_ahead_at_the_end_of_a_fetch_is_seen_through_with_the_next() -> 
     assert P not in made.held()
     made.take({P: log_of(1, 2, 3, start=2)}, {P: 9, Q: 9}, 0)
     assert not made.is_holding
+
+
+@pytest.mark.parametrize("stamp", [None, -(2**63), 2**62, 2**63 - 1, 4_102_444_800_001])
+def test_a_message_whose_own_time_is_none_has_no_say(stamp: int | None) -> None:
+    """As the last of its partition it once put that ahead of all others, with a level that no note could hold."""
+    times = times_ms([SimpleNamespace(timestamp=T0), SimpleNamespace(timestamp=stamp)])
+    assert times.tolist() == [T0, UNKNOWN_MS]
+    assert levels(times, NEVER, SKEW).tolist() == [T0, T0]
 
 
 def test_levels_never_fall_and_follow_trusted_times() -> None:

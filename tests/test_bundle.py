@@ -192,3 +192,30 @@ def test_packing_does_not_depend_on_the_arrays_memory_layout(files):
     forest = Bundle.from_files(files).forest
     spread = np.repeat(forest.path, 2)[::2]
     assert pack_arrays(forest._replace(path=spread)) == files[ARRAYS]
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"[" * 50_000, b'{"schemaVersion":"1.0","later":' + b"[" * 50_000 + b"]" * 50_000 + b"}"]
+)
+def test_a_manifest_nested_too_deeply_is_refused(files, manifest):
+    with pytest.raises(ValueError, match=r"bundle: manifest\.json"):
+        Bundle.from_files({**files, MANIFEST: manifest})
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [{"features": ["a\nb\u2028"] * 999}, {"schemaVersion": "9\n" * 999}, {"seed": "a\nb" * 999}, {"arraysSha256": "a\n"}],
+)
+def test_the_reason_is_one_line_whatever_the_manifest_says(files, manifest):
+    with pytest.raises(ValueError, match="bundle") as refused:
+        Bundle.from_files(changed(files, **manifest))
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("time_ms", [-1, 2**62, 10**30])
+def test_a_time_that_the_card_cannot_show_is_refused(files, time_ms):
+    entries = msgspec.json.decode(files[MANIFEST]) | {"trainedFromMs": "TIME"}
+    content = msgspec.json.encode(entries).replace(b'"TIME"', b"%d" % time_ms)
+    with pytest.raises(ValueError, match=r"manifest\.json: .*trainedFromMs"):
+        Bundle.from_files({**files, MANIFEST: content})

@@ -56,6 +56,13 @@ def test_random_bytes_under_a_good_checksum_never_crash(body: bytes, head_bytes:
         unpack(blob)
 
 
+def test_a_header_nested_too_deeply_is_refused() -> None:
+    # an unknown field is skipped, and skipping goes as deep as the field
+    head = b"\x81\xa5later" + b"\x91" * 20_000 + b"\xc0"
+    with pytest.raises(ValueError, match="checkpoint header cannot be read: maximum recursion depth"):
+        unpack(struct.pack("<4sHHII", MAGIC, VERSION, 0, len(head), zlib.crc32(head)) + head)
+
+
 def test_another_version_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="checkpoint version: found 9; possible: 1"):
         unpack(BLOB[:4] + b"\x09\x00" + BLOB[6:])

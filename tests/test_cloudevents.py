@@ -114,6 +114,29 @@ def test_a_value_that_is_no_alert_is_refused(value: bytes | None):
         decode(encode(ALERT, "town")[2], value)
 
 
+def test_a_header_without_a_value_is_refused():
+    _, value, headers = encode(ALERT, "town")
+    for name in ("ce_specversion", "ce_type", "content-type"):
+        with pytest.raises(ValueError, match=f"header {name}: found none"):
+            decode([*headers, (name, None)], value)
+
+
+@pytest.mark.parametrize("name", ["startedAt", "detectedAt", "updatedAt", "endedAt"])
+@pytest.mark.parametrize("time_ms", [-1, 4_102_444_800_001, 2**62, 10**30])
+def test_a_time_that_no_date_can_be_made_of_is_refused(name: str, time_ms: int):
+    _, value, headers = encode(ALERT, "town")
+    with pytest.raises(ValueError, match=r"value is not an alert: \w+_at is -?\d+; possible: epoch milliseconds until 2100"):
+        decode(headers, json.dumps(json.loads(value) | {name: time_ms}).encode())
+
+
+def test_the_reason_is_one_line_whatever_the_value_says():
+    _, value, headers = encode(ALERT, "town")
+    with pytest.raises(ValueError, match="Invalid enum value") as refused:
+        decode(headers, json.dumps(json.loads(value) | {"event": "a\nb\u2028" * 999}, ensure_ascii=False).encode())
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 300
+
+
 def test_times_are_rfc3339_in_utc():
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert rfc3339(1_795_400_100_007) == "2026-11-23T02:15:00.007Z"

@@ -332,3 +332,19 @@ def test_a_damaged_gzip_and_a_giant_header_cell_are_named(tmp_path: Path) -> Non
     path = write(tmp_path / "giant.csv", f"timestamp,in,{'x' * 200_000}\n2026-01-05 00:15,1,\n")
     with pytest.raises(ConfigError, match=r"giant\.csv: cannot be read: field larger than field limit"):
         everything(path)
+
+
+def test_values_that_cannot_be_are_rejected_with_their_unit_in_both_layouts(tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    wide = "timestamp,in,p,tank\n2026-01-05 00:15,1e39,-5e8,2\n2026-01-05 00:30,-1e6,1e5,1e4\n"
+    assert everything(write(tmp_path / "w.csv", wide), rejects=rejects)["value"].tolist() == [2.0, -1e6, 1e5, 1e4]
+    assert reasons(rejects) == [
+        (2, "column 'in': value 1e+39 m3/h is beyond what a flow can be; possible: -1e+06 to 1e+06 m3/h"),
+        (2, "column 'p': value -5e+08 kPa is beyond what a pressure can be; possible: -200 to 100000 kPa"),
+    ]
+    rows = ("in,2026-01-05 00:15,3e5,L/s", "p,2026-01-05 00:15,1e308,MPa", "in,2026-01-05 00:30,1,L/s")
+    long = "\n".join(("meterId,observedAt,value,unit", *rows, ""))
+    assert everything(write(tmp_path / "l.csv", long), rejects=rejects)["value"].tolist() == [3.6]
+    (_, flow), (_, pressure) = reasons(rejects)
+    assert flow.startswith("value 300000 L/s is 1.08e+06 m3/h, which is beyond what a flow can be")
+    assert pressure == "value 1e+308 MPa is beyond what a pressure can be; possible: -200 to 100000 kPa"

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from models.network import Site, parse_site
 from models.packing import MAGIC, VERSION, Source, pack_block, unpack_block
 from models.schema import BATTERY, FLOW, KINDS, PRESSURE, QUALITIES, READING, Readings
+from models.wire import FIRST_MS, LAST_MS
 
 
 def site_of(*meters: str) -> Site:
@@ -37,7 +38,10 @@ def block_of(*rows: tuple[int, float, int, int, int]) -> Readings:
     return np.array(list(rows), READING)
 
 
-SOME = block_of((1000, 1.5, 1, FLOW, 0), (500, -2.0, 0, FLOW, 2), (1000, 300.0, 2, PRESSURE, 1), (0, 3.6, 3, BATTERY, 0))
+T = 1_795_400_100_000
+SOME = block_of(
+    (T + 1000, 1.5, 1, FLOW, 0), (T + 500, -2.0, 0, FLOW, 2), (T + 1000, 300.0, 2, PRESSURE, 1), (T, 3.6, 3, BATTERY, 0)
+)  # fmt: skip
 
 
 def test_a_block_comes_back_as_it_was():
@@ -47,11 +51,11 @@ def test_a_block_comes_back_as_it_was():
     assert block.readings.tolist() == SOME.tolist()
 
 
-@given(arrays.arrays(np.int64, st.integers(0, 40)), st.data())
+@given(arrays.arrays(np.int64, st.integers(0, 40), elements=st.integers(FIRST_MS, LAST_MS)), st.data())
 def test_every_bit_of_time_and_value_survives(times: np.ndarray, data: st.DataObject):
     readings = np.zeros(len(times), READING)
     readings["time_ms"] = times
-    readings["value"] = data.draw(arrays.arrays(np.float64, len(times)))
+    readings["value"] = data.draw(arrays.arrays(np.float64, len(times), elements=st.floats(-1e6, 1e6)))
     got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live")).readings
     assert got.tobytes() == readings.tobytes()
 
@@ -68,6 +72,17 @@ def test_a_block_says_which_message_each_reading_came_in():
     assert got is not None
     assert (got.partition, got.end, got.oldest_ms, got.newest_ms) == (7, 1_000_004, 10, 20)
     assert got.offsets.tolist() == SOURCE.offsets.tolist()
+
+
+@pytest.mark.parametrize("offsets", [[5, 4, 6, 7], [4, 5, 6, 11]])
+def test_a_block_whose_offsets_are_out_of_order_is_refused(offsets: list[int]):
+    # from the offsets it is told which readings were had before: wrong ones would drop others
+    source = Source(7, 10, 10, 20, np.array([4, 4, 4, 4]))
+    blob = pack_block(SITE, "ALFA", SOME, "live", source)
+    head = struct.unpack_from("<4sHHII", blob)[3]
+    body = blob[16:-16] + (np.array(offsets) - 4).astype("<u4").tobytes()
+    with pytest.raises(ValueError, match="block names offsets out of order; possible: ascending, up to its end 10"):
+        unpack_block(SITE, struct.pack("<4sHHII", MAGIC, VERSION, 0, head, zlib.crc32(body)) + body)
 
 
 def test_offsets_stay_with_their_readings_when_others_are_left_out():
@@ -117,6 +132,19 @@ def test_kinds_and_qualities_of_a_later_version_are_left_out_and_counted(field: 
     assert (len(got.readings), got.unknown) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [("value", np.nan), ("value", np.inf), ("value", -1e39), ("time_ms", -1), ("time_ms", 2**62), ("time_ms", -(2**63))],
+)
+def test_values_and_times_that_cannot_be_are_left_out_and_counted(field: str, found: float):
+    readings = SOME.copy()
+    readings[field][1] = found
+    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live", SOURCE))
+    assert (len(got.readings), got.unknown) == (3, 1)
+    assert got.source is not None
+    assert got.source.offsets.tolist() == [999_999, 1_000_000, 1_000_003]
+
+
 BLOB = pack_block(SITE, "ALFA", SOME, "live")
 
 
@@ -164,6 +192,21 @@ HEADER = {"dma": "ALFA", "origin": "live", "count": 1, "meters": ["in"]}
 def test_foreign_bytes_are_refused_with_a_reason(blob: bytes, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         unpack_block(SITE, blob)
+
+
+@pytest.mark.parametrize("nested", [b"\x91", b"\x81\xa1a"])
+def test_a_header_nested_too_deeply_is_refused(nested: bytes):
+    head = b"\x86" + msgspec.msgpack.encode(HEADER)[1:] + b"\xa1x\x01\xa5later" + nested * 20_000 + b"\xc0"
+    blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, len(head), zlib.crc32(head)) + head
+    with pytest.raises(ValueError, match="block header cannot be read: maximum recursion depth"):
+        unpack_block(SITE, blob)
+
+
+def test_the_reason_is_one_line_whatever_the_header_says():
+    with pytest.raises(ValueError, match="Invalid enum value") as refused:
+        unpack_block(SITE, sealed(HEADER | {"origin": "a\nb\u2028c" * 1000}, b""))
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 300
 
 
 @given(st.binary(max_size=80))

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from models.config import ConfigError, nearest
 from models.network import Site
-from models.schema import GOOD, KINDS, QUALITIES, READING, UNITS, Readings, to_engine_value
+from models.schema import (
+    ENGINE_UNIT,
+    GOOD,
+    HIGHEST,
+    KINDS,
+    LOWEST,
+    QUALITIES,
+    READING,
+    Readings,
+    to_engine_value,
+    value_fault,
+)
 from training.history_tables import CsvTable, Lines, ParquetTable, Rejects
 from training.history_time import NO_TIME, LocalClock, parse_times
 
@@ -28,7 +39,6 @@ _KINDS_OF_METER: Final = {
     "pressure": ("pressure", "battery"),
     "level": ("level", "battery"),
 }
-_ENGINE_UNIT: Final = {kind: next(unit for unit, factor in units.items() if factor == 1.0) for kind, units in UNITS.items()}
 NO_INTERVAL: Final = -1e9  # below everything that could be meant
 LONGEST_INTERVAL_S: Final = 31 * 86_400
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
@@ -74,6 +84,7 @@ class WideSource:
             raise ConfigError([f"{table.path}: no column is a meter of network.toml: {found}"])
         self._rows = np.array([site.meter_row[name] for name in self._meters], np.int32)
         self._kinds = np.array([KINDS.index(site.meters[row].kind) for row in self._rows], np.uint8)
+        self._units = [ENGINE_UNIT[site.meters[row].kind] for row in self._rows]
 
     def times(self) -> Iterator[NDArray[np.int64]]:
         """The times alone, without a word about rejects; for a first look at order and span."""
@@ -109,6 +120,12 @@ class WideSource:
                 for row in np.flatnonzero(bad):
                     rejects.add(name, lines[row], f"column {self._meters[at]!r}: {values[row, at]} is not a number")
                 values[bad, at] = np.nan
+            beyond = (values[:, at] < LOWEST[self._kinds[at]]) | (values[:, at] > HIGHEST[self._kinds[at]])
+            if beyond.any():
+                for row in np.flatnonzero(beyond):
+                    fault = value_fault(self._kinds[at], values[row, at], self._units[at], values[row, at])
+                    rejects.add(name, lines[row], f"column {self._meters[at]!r}: {fault}")
+                values[beyond, at] = np.nan
         present = ~np.isnan(values)
         for row in np.flatnonzero(times == NO_TIME):
             if present[row].any() or batch.column(0)[int(row)].is_valid:
@@ -169,17 +186,24 @@ class LongSource:
         sieve.drop(times == NO_TIME, lambda row: _no_time(batch.column(1)[int(row)].as_py()))
         sieve.keep &= written
         sieve.drop(~np.isfinite(value), lambda row: f"value {value[row]} is not a number")
-        kind, factor = self._conversion(batch, meter, sieve)
+        kind, factor, unit = self._conversion(batch, meter, sieve)
+        with np.errstate(over="ignore", invalid="ignore"):
+            engine = value * factor
+        sieve.drop(
+            (engine < LOWEST[kind]) | (engine > HIGHEST[kind]),
+            lambda row: value_fault(kind[row], value[row], unit(row), engine[row]),
+        )
         quality = self._quality(batch, sieve)
         keep = sieve.keep
-        out = _readings(times[keep], value[keep] * factor[keep], meter[keep], kind[keep])
+        out = _readings(times[keep], engine[keep], meter[keep], kind[keep])
         out["quality"] = quality[keep]
         return out
 
     def _conversion(
         self, batch: pa.RecordBatch, meter: NDArray[np.int32], sieve: _Sieve
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Engine kind and factor of each row; looked up once per distinct meter kind, kind, unit and interval."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64], Callable[[int], str]]:
+        """Engine kind and factor of each row, and what tells the unit of one; looked up once per distinct meter kind,
+        kind, unit and interval."""
         blank = (np.zeros(batch.num_rows, np.int64), [None])
         kinds, kind_names = _codes(batch.column("kind")) if "kind" in self._types else blank
         units, unit_names = _codes(batch.column("unit")) if "unit" in self._types else blank
@@ -195,11 +219,13 @@ class LongSource:
         kind = np.zeros(len(distinct), np.uint8)
         factor = np.ones(len(distinct))
         reasons: list[str | None] = [None] * len(distinct)
+        unit_of: list[str] = []
         for at, key in enumerate(distinct):
             meter_code, kind_code, unit_code, interval_code = np.unravel_index(key, shape)
             of = meter_kinds[meter_code]
             wanted = kind_names[kind_code] or of
-            unit = unit_names[unit_code] or _ENGINE_UNIT.get(wanted, "")
+            unit = unit_names[unit_code] or ENGINE_UNIT.get(wanted, "")
+            unit_of.append(unit)
             seconds = float(intervals[interval_code])
             try:
                 if wanted in KINDS and wanted not in _KINDS_OF_METER[of]:
@@ -213,7 +239,7 @@ class LongSource:
                 reasons[at] = str(error)
         failed = np.array([reason is not None for reason in reasons], bool)[which]
         sieve.drop(failed, lambda row: reasons[which[row]] or "")
-        return kind[which], factor[which]
+        return kind[which], factor[which], lambda row: unit_of[which[row]]
 
     def _quality(self, batch: pa.RecordBatch, sieve: _Sieve) -> NDArray[np.uint8]:
         if "quality" not in self._types:

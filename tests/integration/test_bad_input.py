@@ -14,6 +14,7 @@ from models.packing import unpack_block
 from streams.replay import Replay
 from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, admin, topic_name
 from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
+from tests.test_lenient import RawName
 
 pytestmark = pytest.mark.kafka
 
@@ -77,6 +78,33 @@ def test_each_bad_message_is_a_dead_letter_with_its_origin_and_the_next_one_is_p
         assert (letter.key, letter.value) == (name.encode(), value), name
         assert reason, name
         assert said in reason, name
+
+
+def test_a_header_name_that_is_not_utf8_stops_nothing_and_its_dead_letter_carries_it(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path
+) -> None:
+    prefix = new_prefix(partitions=1)
+    raw = topic_name(prefix, RAW)
+    # one compressed batch: what the compiled reader has read of it before it fails must not come twice
+    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=200, compression_type="gzip")
+    for number, name in enumerate(("fine", RawName(b"tr\xffce"), "fine", RawName(b"\xc3"))):
+        sent = changed(value=float(number), observedAt=NOW_MS + number)
+        producer.send(raw, value=sent, key=b"in-A", headers=[(name, b"1")])
+    bad = producer.send(raw, value=b"torn", key=b"k", headers=[(RawName(b"tr\xffce"), b"2")])
+    producer.flush(30)
+    producer.close()
+
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+        eventually(lambda: values_routed(kafka, prefix) == {0.0, 1.0, 2.0, 3.0})
+        (letter,) = eventually(lambda: read_topic(kafka, topic_name(prefix, DEAD_LETTERS)))
+        assert worker.stop() == 0
+        assert "Traceback" not in worker.said
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value, headers["tr\\xffce"]) == (b"k", b"torn", b"2")
+    assert headers["offset"] == str(bad.get(1).offset).encode()
+    packed = [unpack_block(town(), record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
+    assert sum(len(part.readings) for part in packed if part.dma == "A") == 4  # the neighbours have them too
 
 
 def values_routed(kafka: str, prefix: str) -> set[float]:
