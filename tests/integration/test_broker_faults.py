@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,40 @@ def test_a_broker_killed_and_started_again_loses_nothing(broker: Broker, tmp_pat
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_broker_away_for_half_a_minute_loses_nothing(broker: Broker, tmp_path: Path, how: str) -> None:
     assert away_run(broker, tmp_path, how, 30.0) < 600
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_broker_that_is_frozen_most_of_the_time_loses_nothing_in_bounded_memory(broker: Broker, tmp_path: Path) -> None:
+    """Half a second stopped, a tenth running, from the first reading to the last."""
+    site, block, prefix = town(), history(), "slow"
+    expected, _ = uninterrupted(site, block)
+    topics.apply(broker.bootstrap, prefix, 4, say=lambda _: None)
+    with WorkerProcess(site_folder(tmp_path / "site"), broker.bootstrap, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+        over, memory, pulses = threading.Event(), [rss_mib(worker.process.pid)], 0
+
+        def slow_down() -> None:
+            nonlocal pulses
+            while not over.is_set():
+                broker.pulse(0.5, 0.1)
+                memory.append(rss_mib(worker.process.pid))
+                pulses += 1
+
+        slow = threading.Thread(target=slow_down)
+        slow.start()
+        begin = time.monotonic()
+        try:
+            with Replay(site, broker.bootstrap, prefix, layout="single") as feed:
+                feed.run(windows(block))
+            seconds = time.monotonic() - begin
+        finally:
+            over.set()
+            slow.join()
+        assert worker.stop() == 0, worker.said
+        assert "Traceback" not in worker.said
+    assert_same_alerts(published_alerts(broker.bootstrap, prefix), expected)
+    print(
+        f"{len(block)} readings in {seconds:.0f} s, {pulses} pulses; {memory[0]:.0f} MiB before, at most {max(memory):.0f}"
+    )
+    assert max(memory) < 600
