@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import os
@@ -84,5 +85,10 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error or type(error).__name__}", err=True)
+        possible = ""
+        if not where and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            possible = (
+                f"; possible: more room in {os.environ['NUMBA_CACHE_DIR']}, where compiled kernels are kept, or in TMPDIR"
+            )
+        click.echo(f"error: {where}{error.strerror or error or type(error).__name__}{possible}", err=True)
         sys.exit(2)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from streams.checkpoints import LostStateError
+
 OURS: Final = "nightline"
 QUIET_SECONDS: Final = 30.0
 ALIKE: Final = 60
@@ -38,3 +40,9 @@ class Repeats(logging.Filter):
         if held:
             record.msg, record.args = f"{message} ({held} more like it were held back)", ()
         return True
+
+
+def is_no_refusal(record: logging.LogRecord) -> bool:
+    """A filter: False for others' report of a state that cannot be used. The worker says it, in one line, as it stops."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name == OURS or not isinstance(error, LostStateError)

@@ -100,6 +100,11 @@ class Watcher:
             owned.states[dma] = Watched(engines[dma], dict(state.seen), state.offset, is_new=False, saved_at=now)
         for warning in start.warnings:
             log.warning("%s", warning)
+        ours = _model_name(None if self._bundle is None else self._bundle.version)
+        others = sorted({_model_name(state.model) for state in start.states.values()} - {ours})
+        if others:
+            # meant after a promotion; not where a model was lost with its file
+            log.warning("partition %d: scored with %s so far, and from now on with %s", partition, ", ".join(others), ours)
         return start
 
     def drop(self, partitions: Iterable[int]) -> None:
@@ -188,6 +193,10 @@ class Watcher:
         if record.key != packed.dma.encode():
             raise ValueError(f"key {record.key!r} of a block of DMA {packed.dma!r}; possible: the DMA's id")
         return packed
+
+
+def _model_name(version: str | None) -> str:
+    return "no model" if version is None else f"model {version}"
 
 
 def unseen(watched: Watched, packed: Packed) -> Readings:

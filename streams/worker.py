@@ -33,7 +33,7 @@ from streams.alignment import skew_ms
 from streams.blocks import Block, Continuity, block_topic
 from streams.checkpoints import Bounds
 from streams.keeper import TICK_SECONDS, Keeper
-from streams.logs import Repeats
+from streams.logs import Repeats, is_no_refusal
 from streams.outbox import Message, publish
 from streams.router import Router
 from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
@@ -210,6 +210,7 @@ def set_up_logging(level: int = logging.INFO) -> None:
     """Ours from `level`, everybody else's warnings without repetitions; one line each on stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Repeats())
+    handler.addFilter(is_no_refusal)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("nightline").setLevel(level)

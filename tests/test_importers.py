@@ -281,7 +281,7 @@ def test_a_failing_forced_import_leaves_the_old_site_whole(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.importers.wide_csv.write_readings", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ConfigError, match=r"site: cannot be written: No space .* nothing in it was changed"):
         import_csv(source, tmp_path / "site", CsvOptions("new", force=True))
     assert snapshot(tmp_path) == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from faust.types import TP
@@ -10,7 +11,8 @@ from faust.types import TP
 from models.packing import Source, pack_block
 from streams import keeper as module
 from streams.blocks import Block
-from streams.checkpoints import Bounds, unpack
+from streams.checkpoints import Bounds, pack, unpack
+from streams.checkpoints import Record as Saved
 from streams.keeper import REPLAY_SAVE_SECONDS, SAVE_SECONDS, Keeper
 from streams.outbox import Message
 from streams.topics import CHECKPOINTS
@@ -207,3 +209,17 @@ def test_a_raw_topic_made_anew_is_not_taken_for_a_repetition(bench: Bench, caplo
     assert asyncio.run(bench.keeper.watch(Block([record], None, 1)))
     assert bench.keeper.watcher.owned[0].states["A"].repeated == 0
     assert "starts again at offset 0" in caplog.text
+
+
+def test_a_state_scored_with_a_model_that_is_gone_is_not_taken_over_in_silence(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.watch(0)
+    bench.tick(10)
+    (mine,) = [m.value for m in bench.published if m.dataset == CHECKPOINTS]
+    for model, said in ((None, False), ("0123456789ab", True)):
+        caplog.clear()
+        value = pack(replace(unpack(mine or b""), model=model))
+        Watcher(SITE).restore(0, 4, [Saved(b"A", value)], Bounds(1, 0, 9), 0.0)
+        line = "partition 0: scored with model 0123456789ab so far, and from now on with no model"
+        assert (line in caplog.text) == said

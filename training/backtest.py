@@ -6,6 +6,7 @@ rejects.csv (by the reader of the history).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -166,7 +167,12 @@ class DetectionsFile:
     def __enter__(self) -> DetectionsFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            # the file is given up; on a full disk closing it would fail as well, and hide why
+            with contextlib.suppress(OSError):
+                self._writer.close()
+            return
         if self._rows:
             self._flush()
         self._writer.close()

@@ -24,6 +24,7 @@ from models.network import Site
 from models.schema import READING, Readings
 from training.history_sources import LongSource, WideSource, open_source
 from training.history_tables import Rejects, files_of, open_table
+from training.staging import no_room
 
 DAY_MS: Final = 86_400_000
 
@@ -101,12 +102,21 @@ def _sorted_by_day(chunks: Iterator[Readings]) -> Iterator[Readings]:
             found, starts = np.unique(day[order], return_index=True)
             for which, part in zip(found.tolist(), np.split(chunk[order], starts[1:]), strict=False):
                 days.add(which)
-                with (folder / str(which)).open("ab") as file:
-                    part.tofile(file)
+                _append(folder / str(which), part)
         for which in sorted(days):
             readings = np.fromfile(folder / str(which), READING)
             (folder / str(which)).unlink()
             yield readings[np.argsort(readings["time_ms"], kind="stable")]
+
+
+def _append(path: Path, part: Readings) -> None:
+    """Not `tofile`: numpy keeps up to 4 KiB back and passes over a full disk when it lets go of them."""
+    try:
+        with path.open("ab") as file:
+            file.write(part.tobytes())
+    except OSError as error:
+        left = "readings that are not in order of time are sorted there, 22 bytes each"
+        raise ConfigError([no_room(path.parent.parent, error, left) + ", or TMPDIR elsewhere"]) from None
 
 
 class _Head:

@@ -88,8 +88,11 @@ def promote(site_folder: Path, version: str, scope: str = "*", alias: Alias = "c
     path = scope_folder(site_folder, scope) / alias
     try:
         fresh = path.with_name(f".{alias}-{os.getpid()}")
-        _write(fresh, f"{version}\n".encode())
-        fresh.replace(path)
+        try:
+            _write(fresh, f"{version}\n".encode())
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)  # there only where the rename was not reached
     except OSError as error:
         raise ConfigError([f"{path}: cannot be written: {error.strerror or error}"]) from None
     return bundle

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +12,16 @@ from pathlib import Path
 
 from models.config import ConfigError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def _nothing(_: Path) -> Iterable[Path]:
     return ()
+
+
+def no_room(where: Path | str, error: OSError, left: str) -> str:
+    """One line for a full disk. pyarrow and csv name no file, so whoever knows the folder says it."""
+    return f"{where}: cannot be written: {os.strerror(error.errno or errno.ENOSPC)}; {left}; possible: more room there"
 
 
 @contextmanager
@@ -22,7 +31,7 @@ def staged(folder: Path, stale: Callable[[Path], Iterable[Path]] = _nothing) -> 
     `stale(fresh)` names files of `folder`, relative to it, that go at the same moment. After an exception `folder` is
     as it was. The fresh folder lies where a rename reaches `folder`: inside it where it exists, else beside it.
 
-    Raises ConfigError where nothing can be written.
+    Raises ConfigError where nothing can be written, or the disk is full before the end.
     """
     base = folder if folder.is_dir() else folder.parent
     try:
@@ -31,10 +40,14 @@ def staged(folder: Path, stale: Callable[[Path], Iterable[Path]] = _nothing) -> 
     except OSError as error:
         raise ConfigError([f"{folder}: cannot be made: {error.strerror}; possible: a folder that can be written"]) from None
     fresh = hidden / "new"
-    fresh.mkdir()
     try:
+        fresh.mkdir()
         yield fresh
         _move_in(fresh, folder, hidden / "old", list(stale(fresh)))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise ConfigError([no_room(folder, error, "nothing in it was changed")]) from None
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

@@ -17,6 +17,7 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
 from models import cloudevents
+from models.bundle import Bundle
 from models.engine import Engine
 from models.network import Site, parse_site
 from models.routing import split
@@ -65,9 +66,9 @@ def windows(block: Readings) -> list[Window]:
     return [Window((int(part["time_ms"][0]) // WINDOW_MS + 1) * WINDOW_MS, part) for part in parts]
 
 
-def uninterrupted(site: Site, block: Readings) -> tuple[dict[tuple[str, int], Alert], int]:
+def uninterrupted(site: Site, block: Readings, bundle: Bundle | None = None) -> tuple[dict[tuple[str, int], Alert], int]:
     """Alert id and revision -> alert, and the number of scored slots, of one pass through the engines in this process."""
-    engines = {dma.id: Engine(site, dma.id) for dma in site.dmas}
+    engines = {dma.id: Engine(site, dma.id, bundle) for dma in site.dmas}
     found, slots = {}, 0
     for window in windows(block):
         for row, part in split(window.readings, site.subscribers()):
