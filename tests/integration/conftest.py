@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,3 +47,4 @@ def small_disk() -> Iterator[Callable[[Path, str], None]]:
     for at in mounted:
         # lazily: a process that is just ending may still hold a file
         subprocess.run(["umount", "-l", str(at)], capture_output=True, check=False)
+        shutil.rmtree(at.parent if at.parent.name.startswith("node-") else at, ignore_errors=True)
