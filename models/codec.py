@@ -24,7 +24,9 @@ from models.network import Site
 from models.schema import BAD, FLOW, GOOD, KINDS, READING, UNCERTAIN, UNITS, Readings, value_fault
 from models.wire import (
     COLUMNS,
+    FIRST_MS,
     FOREIGN,
+    LAST_MS,
     LIST,
     LOOSE,
     SINGLE,
@@ -33,16 +35,21 @@ from models.wire import (
     Loose,
     Single,
     Time,
-    epoch_ms,
+    decoded,
     field_fault,
     malformed,
+    moment_ms,
     shown,
+    time_fault,
 )
 
 _QUALITY_CODE: Final = {"good": GOOD, "uncertain": UNCERTAIN, "bad": BAD}
 _NO_TIME: Final = np.iinfo(np.int64).min
 _TIMES_KEPT: Final = 1 << 16
 _HEADS_KEPT: Final = 1 << 21
+MOST: Final = 200_000
+"""Entries of columns, or of an array that is not simply good readings: to say what is wrong with one takes microseconds, and
+4 MiB hold two millions. A year of five minutes is 105,120."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,8 @@ class _Times(dict[str, int]):
     """RFC 3339 text -> epoch ms. Meters report on the same quarter-hours, so most texts have been seen before."""
 
     def __missing__(self, text: str) -> int:
-        try:
-            time_ms = epoch_ms(text)
-        except ValueError:
+        time_ms = moment_ms(text)
+        if time_ms is None or not FIRST_MS <= time_ms <= LAST_MS:
             return _NO_TIME
         self[text] = time_ms
         return time_ms
@@ -87,7 +93,7 @@ class _Block:
     element: list[int] = field(default_factory=list)  # of each single: its place in the payload, -1 when it is alone
     columns: list[tuple[int, Columns, int]] = field(default_factory=list)  # payload, columns, code of the head
     whole: list[Reject] = field(default_factory=list)  # payloads of which nothing can be used
-    parts: dict[int, list[tuple[int, str]]] = field(default_factory=dict)  # payload -> its bad elements, with reasons
+    parts: dict[int, list[tuple[int, str, int]]] = field(default_factory=dict)  # payload -> a bad element, why, how many are
     total: dict[int, int] = field(default_factory=dict)  # payload -> its number of elements
 
     def add_batch(self, message: int, found: Sequence[Single | str | None]) -> None:
@@ -101,19 +107,19 @@ class _Block:
                 self.message.append(message)
                 self.element.append(element)
 
-    def fault(self, message: int, element: int, reason: str) -> None:
-        """A bad element, or a bad single reading."""
+    def fault(self, message: int, element: int, reason: str, count: int = 1) -> None:
+        """A bad element, the first of `count`, or a bad single reading."""
         if element < 0:
             self.whole.append(Reject(message, reason))
         else:
-            self.parts.setdefault(message, []).append((element, reason))
+            self.parts.setdefault(message, []).append((element, reason, count))
 
     def rejects(self) -> list[Reject]:
         """One per payload, in order."""
         found = list(self.whole)
         for message, faults in self.parts.items():
-            element, reason = min(faults)
-            of = f"{len(faults)} of {self.total[message]} readings rejected"
+            element, reason, _ = min(faults)
+            of = f"{sum(count for _, _, count in faults)} of {self.total[message]} readings rejected"
             found.append(Reject(message, f"reading {element}: {reason}; {of}"))
         return sorted(found, key=lambda reject: reject.message)
 
@@ -176,7 +182,9 @@ class Decoder:
         except FOREIGN:
             pass
         if elements is not None:
-            if senml.is_pack(elements):
+            if len(elements) > MOST:
+                block.whole.append(Reject(number, f"found an array of {len(elements)}; possible: at most {MOST} readings"))
+            elif senml.is_pack(elements):
                 block.add_batch(number, senml.resolve(elements, self._heads.meter_kind))
             else:
                 block.add_batch(number, [_one(element) for element in elements])
@@ -222,12 +230,21 @@ class Decoder:
         if fault is not None:
             block.whole.append(Reject(number, fault))
             return
+        # decoded once: an id of a megabyte in front of 100,000 entries took minutes
+        head = decoded(fields, _HEAD if listed else (*_HEAD, "quality"))
+        fault = self._heads.fault(head["meter_id"], head["kind"], head["unit"])
+        if fault is not None:
+            block.whole.append(Reject(number, fault))
+            return
         found: list[Single | str | None] = []
         for entry, (time, value) in enumerate(zip(times, values, strict=True)):
             fields.observed_at, fields.value = time, value
             if qualities is not None:
                 fields.quality = qualities[entry]
-            found.append(None if bytes(value) == b"null" else _one_of(fields))
+            if bytes(value) == b"null":
+                found.append(None)
+            else:
+                found.append(field_fault(fields, _HEAD) or Single(**head, **decoded(fields, skip)))
         block.add_batch(number, found)
 
     def _single_rows(self, block: _Block) -> tuple[Readings, NDArray[np.int32]]:
@@ -247,8 +264,8 @@ class Decoder:
         message = np.array(block.message, np.int32)
         if good.all():
             return readings, message
-        for at in np.flatnonzero(~good).tolist():
-            block.fault(block.message[at], block.element[at], self._fault(singles[at]))
+        for at, count in _first_of_each(message, ~good):
+            block.fault(block.message[at], block.element[at], self._fault(singles[at]), count)
         return readings[good], message[good]
 
     def _column_rows(self, block: _Block) -> tuple[Readings, NDArray[np.int32]]:
@@ -267,10 +284,10 @@ class Decoder:
         readings, good = _rows(code, time_ms, value, quality, interval_s)
         start = dict(zip([number for number, _, _ in block.columns], (np.cumsum(lengths) - lengths).tolist(), strict=True))
         entries = {number: one for number, one, _ in block.columns}
-        for at in np.flatnonzero(~good & ~gap).tolist():
+        for at, count in _first_of_each(message, ~good & ~gap):
             number = int(message[at])
             entry = at - start[number]
-            block.fault(number, entry, self._fault(_entry(entries[number], entry)))
+            block.fault(number, entry, self._fault(_entry(entries[number], entry)), count)
         return readings[good], message[good]
 
     def _fault(self, one: Single) -> str:
@@ -278,11 +295,8 @@ class Decoder:
         head = self._heads.fault(one.meter_id, one.kind, one.unit)
         if head is not None:
             return head
-        if isinstance(one.observed_at, str):
-            try:
-                epoch_ms(one.observed_at)
-            except ValueError as error:
-                return str(error)
+        if isinstance(one.observed_at, str) and self._times[one.observed_at] == _NO_TIME:
+            return time_fault(one.observed_at)
         if one.kind == "volume" and one.interval_seconds is None:
             return _NO_INTERVAL
         per_hour = 1.0 if one.interval_seconds is None or one.kind != "volume" else 3600.0 / one.interval_seconds
@@ -292,6 +306,7 @@ class Decoder:
 
 # every field decodes by itself, taken at its last occurrence, and yet the whole does not
 _TWICE: Final = "a key is there twice, once with a value it may not have; possible: each key once"
+_HEAD: Final = ("meter_id", "kind", "unit", "interval_seconds")
 _NO_INTERVAL: Final = "kind 'volume': key 'intervalSeconds' is missing; possible: whole seconds from 1 to 2678400"
 
 
@@ -319,6 +334,13 @@ def _rows(
     return readings, (engine >= LOW[pair]) & (engine <= HIGH[pair]) & (time_ms != _NO_TIME)
 
 
+def _first_of_each(message: NDArray[np.int32], bad: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Of each payload with bad rows the first of these, and how many there are; only that one is said."""
+    rows = np.flatnonzero(bad)
+    _, first, count = np.unique(message[rows], return_index=True, return_counts=True)
+    return list(zip(rows[first].tolist(), count.tolist(), strict=True))
+
+
 def _one(element: msgspec.Raw) -> Single | str:
     """An element of an array, or why it is none."""
     try:
@@ -332,16 +354,9 @@ def _one(element: msgspec.Raw) -> Single | str:
     return field_fault(fields) or _TWICE
 
 
-def _one_of(fields: Loose) -> Single | str:
-    """The reading of fields that were taken apart, or why they are none."""
-    present = {name: raw for name, raw in msgspec.structs.asdict(fields).items() if bytes(raw)}
-    return _one(msgspec.Raw(msgspec.json.encode({_WIRE_NAME[name]: raw for name, raw in present.items()})))
-
-
-_WIRE_NAME: Final = {one.name: one.encode_name for one in msgspec.structs.fields(Loose)}
-
-
 def _length_fault(times: int, values: int, qualities: int | None) -> str | None:
+    if max(times, values) > MOST:
+        return f"found columns of {max(times, values)}; possible: at most {MOST} readings"
     if times == values and qualities in (None, values):
         return None
     found = f"{times} observedAt, {values} value" + ("" if qualities is None else f", {qualities} quality")

@@ -183,6 +183,8 @@ class Engine:
         """Continue from a snapshot. Raises ValueError when it is torn or not of this DMA, network and format."""
         arrays = restore(blob, self.dma, self._fingerprint, self._arrays())
         pending = arrays.pop("pending")
+        if not 0 <= arrays["row"][0]["position"] < len(arrays["flow_z"]):
+            raise ValueError(f"state of {self.dma!r}: found position {arrays['row'][0]['position']} in its rings")
         if len(pending) and not 0 <= pending["channel"].min() <= pending["channel"].max() < len(self._meters):
             raise ValueError(f"state of {self.dma!r}: found readings of meters that it does not have")
         rows = len(self._buffers.heard)

@@ -15,6 +15,7 @@ from models.detectors import DETECTORS
 from models.features import FEATURES
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
+from models.wire import FOREIGN, brief, shown
 
 FORMAT: Final = 2  # 2: late readings, gaps, and a fingerprint of the DMA's own facts
 MAX_EVENTS: Final = 16
@@ -233,20 +234,20 @@ def restore(blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any
     head, _, body = blob.partition(b"\n")
     try:
         header = msgspec.json.decode(head, type=_Header)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
-        raise ValueError(f"state of {dma!r} is torn: {error}") from None
+    except FOREIGN as error:
+        raise ValueError(f"state of {dma!r} is torn: {brief(error)}") from None
     if header.format != FORMAT:
         raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {FORMAT}")
     if (header.dma, header.fingerprint) != (dma, fingerprint):
-        found = f"DMA {header.dma!r} of network {header.fingerprint}"
+        found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
     if set(header.arrays) != set(like):
-        raise ValueError(f"state of {dma!r}: found arrays {sorted(header.arrays)}; possible: {sorted(like)}")
+        raise ValueError(f"state of {dma!r}: found arrays {brief(sorted(header.arrays))}; possible: {sorted(like)}")
     for name, shape in header.arrays.items():
         wanted = like[name].shape
         fits = len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] >= 0
         if not fits or (shape != wanted and name not in ANY_LENGTH):
-            raise ValueError(f"state of {dma!r}: array {name!r}: found shape {shape}; possible: {wanted}")
+            raise ValueError(f"state of {dma!r}: array {name!r}: found shape {brief(shape)}; possible: {wanted}")
     sizes = {name: math.prod(shape) * like[name].itemsize for name, shape in header.arrays.items()}
     if sum(sizes.values()) != len(body) or zlib.crc32(body) != header.crc:
         raise ValueError(f"state of {dma!r} is torn: {len(body)} bytes with a wrong length or checksum")

@@ -6,6 +6,7 @@ with the same decoders, only to say why.
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -19,6 +20,10 @@ LAST_MS: Final = 4_102_444_800_000
 """Observation times from 1990 to 2100; a clock outside of them is not a clock."""
 
 MAX_INTERVAL_S: Final = 31 * 86400
+MAX_ID: Final = 128
+"""Characters of a meter id, as in `Reading`."""
+_MAX_TIME: Final = 64
+"""Characters of a time: msgspec takes 4 MB of decimals."""
 
 FOREIGN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """Everything msgspec raises for foreign bytes: malformed, mistyped, not UTF-8, nested too deeply."""
@@ -111,23 +116,35 @@ def brief(error: object) -> str:
     return (text if text.isprintable() else text.encode("unicode_escape").decode())[:200]
 
 
-def epoch_ms(text: str) -> int:
-    """Epoch ms (UTC) of an RFC 3339 time; digits below the millisecond are dropped.
-
-    Raises ValueError, saying why, when it is no time, has no offset, or is out of range.
-    """
+def moment_ms(text: str) -> int | None:
+    """Epoch ms (UTC) of an RFC 3339 time, also one out of range; None if it is none. Less than a millisecond is dropped."""
+    if len(text) > _MAX_TIME:
+        return None
     try:
-        moment = msgspec.convert(text, _AWARE)
+        return (msgspec.convert(text, _AWARE) - _EPOCH) // _MS
     except msgspec.ValidationError:
-        try:
+        return None
+
+
+def time_fault(text: str) -> str:
+    """Why a text is no time that can be."""
+    if moment_ms(text) is not None:
+        return f"observedAt {shown(text)} is out of range; possible: {_A_TIME}"
+    fault = "is not a time"
+    if len(text) <= _MAX_TIME:
+        with contextlib.suppress(msgspec.ValidationError):
             msgspec.convert(text, datetime)
-        except msgspec.ValidationError:
-            raise ValueError(f"observedAt {shown(text)} is not a time; possible: {_A_TIME}") from None
-        raise ValueError(f"observedAt {shown(text)} has no UTC offset; possible: {_A_TIME}") from None
-    time_ms: int = (moment - _EPOCH) // _MS
-    if not FIRST_MS <= time_ms <= LAST_MS:
-        raise ValueError(f"observedAt {shown(text)} is out of range; possible: {_A_TIME}")
-    return time_ms
+            fault = "has no UTC offset"
+    return f"observedAt {shown(text)} {fault}; possible: {_A_TIME}"
+
+
+def decoded(fields: Loose, names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of those of the fields that are there; `field_fault` has found none in them."""
+    return {
+        field: decoder.decode(raw)
+        for field, _, decoder, _ in _FIELDS
+        if field in names and bytes(raw := getattr(fields, field))
+    }
 
 
 def field_fault(fields: Loose, skip: tuple[str, ...] = ()) -> str | None:

@@ -35,8 +35,6 @@ class Target:
     name: str
     make: Callable[[Random], Any]
     check: Callable[[Any], bool]
-    known: str = ""
-    """Why faults are expected, if they are."""
 
     def input(self, seed: int) -> Any:
         """The input of a seed, always the same."""

@@ -24,10 +24,8 @@ def faults(result: Result) -> str:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_decoder_gives_a_valid_value_or_one_clear_reason(name: str, request: pytest.FixtureRequest) -> None:
+def test_a_decoder_gives_a_valid_value_or_one_clear_reason(name: str) -> None:
     target = TARGETS[name]
-    if target.known:
-        request.applymarker(pytest.mark.xfail(reason=target.known, strict=False))
     result = run(target, range(SEEDS))
     assert result.faults == {}, faults(result)
     # or the inputs are all bad in the same way, or hardly changed at all
@@ -44,7 +42,7 @@ def test_a_million_inputs(capsys: pytest.CaptureFixture[str]) -> None:
             print(result.row())
             if result.faults:
                 print(faults(result))
-    assert not [result.target for result in results if result.faults and not TARGETS[result.target].known]
+    assert not [result.target for result in results if result.faults]
 
 
 def test_a_seed_gives_the_same_input_again() -> None:
