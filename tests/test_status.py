@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -29,6 +30,7 @@ from streams.standing import OVERDUE_SECONDS, fault_of, status_json, why_not_rea
 from streams.status import StatusAddressError, StatusServer, listen
 from streams.tally import MOST_METERS, MOST_STRANGERS, REASONS, Tally, reason_class
 from streams.watcher import Watched, Watcher
+from streams.worker import Worker as RealWorker
 from tests.simulation.kafka import Record
 from tests.synthetic import SITE_TOML, START_MS, make_site, readings
 
@@ -267,6 +269,29 @@ def test_a_client_that_reads_nothing_does_not_hold_the_stop_up() -> None:
     assert asyncio.run(run()) < 2.0
 
 
+def test_a_rebalance_makes_a_worker_not_ready_until_state_is_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        worker: Any = RealWorker(make_site(), None, "127.0.0.1:1", "p", tmp_path)
+        assert why_not_ready(worker) == "waiting for Kafka to share the partitions out"
+        consumer = worker.app.transport.create_consumer(
+            callback=print, on_partitions_revoked=print, on_partitions_assigned=print
+        )  # fmt: skip
+        await worker._on_assigned(None, {RAW, READINGS})
+        assert "recovering" in (why_not_ready(worker) or "")
+        worker.keeper.watcher.restore(0, 1, [], Bounds(None, 0, 0), now=0.0)
+        worker.keeper.saved.at = time.monotonic()
+        consumer.progress.begin(consumer.progress.forget(), {RAW: 5, READINGS: 0}, {RAW: 5, READINGS: 0})
+        assert why_not_ready(worker) is None
+        assert {tp: at.position for tp, at in worker.places().items()} == {RAW: 5, READINGS: 0}
+        await worker._on_revoked(None, {RAW, READINGS})
+        assert why_not_ready(worker) == "waiting for Kafka to share the partitions out"
+        await worker._on_assigned(None, {RAW, READINGS})  # the same ones again
+        assert "recovering" in (why_not_ready(worker) or "")
+        consumer._thread.thread_loop.close()
+
+    asyncio.run(run())
+
+
 # the address
 
 
@@ -448,6 +473,23 @@ def test_the_metrics_are_well_formed_and_say_what_the_status_says() -> None:
     assert families["nightline_meter_late_readings_total"] == {(("meter", "(other)"),): 0}
     worker.take(mine[:4])
     assert metrics_of(worker)["nightline_meter_late_readings_total"][(("meter", "in-A"),)] == 4
+
+
+def test_the_operators_page_names_no_metric_that_is_not_there() -> None:
+    worker = Worker()
+    worker.recover()
+    quiet = readings(1)
+    worker.take(quiet[quiet["meter"] == worker.site.meter_row["in-A"]])
+    worker.progress = Progress(Thread(), lambda: 1.0)
+    worker.progress.heard_at = 0.5
+    there = metrics_of(worker)
+    text = Path("docs/OPERATIONS.md").read_text(encoding="utf-8")
+    alarms = text[text.index("## What to alarm on") : text.index("Counters begin")]
+    rows = [line.split("|") for line in alarms.splitlines() if line.startswith("|")][2:]
+    named = [name for row in rows for name in re.findall(r"[a-z]+(?:_[a-z]+)+", row[2])]
+    assert len(named) >= 12
+    assert [name for name in named if f"nightline_{name}" not in there] == []
+    assert all(reason in text for reason in REASONS)
 
 
 # progress
