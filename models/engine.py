@@ -88,6 +88,11 @@ class Engine:
         """End of the newest closed slot, epoch ms; NEVER before the first reading."""
         return int(self._buffers.row[0]["frontier_ms"])
 
+    @property
+    def open_events(self) -> int:
+        """Events that are under way."""
+        return int((self._buffers.events["type"] >= 0).sum())
+
     def step(self, readings: Readings, origin: Literal["live", "replay"] = "live") -> StepResult:
         """Take readings in order of arrival, close what is complete, judge it.
 

@@ -23,11 +23,19 @@ from nightline.topics import BOOTSTRAP, PREFIX
     "--session-seconds", type=click.FloatRange(1.0, 300.0), default=10.0, show_default=True,
     help="So long after its last sign of life a worker's partitions go to others.",
 )  # fmt: skip
+@click.option(
+    "--status", metavar="HOST:PORT|off",
+    help="Where to tell how the worker is (docs/OPERATIONS.md).  [default: 127.0.0.1:8090, or a free port]",
+)  # fmt: skip
 @click.option("--embedded", is_flag=True, help="Start a broker inside this process; its data ends with it.")
-def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, session_seconds: float, embedded: bool) -> None:
+def worker(
+    site: Path, bootstrap: str, prefix: str, rebuild: bool, session_seconds: float, status: str | None, embedded: bool
+) -> None:  # fmt: skip
     """Consume readings, publish alerts."""
     found = load_site(site)
-    from streams import topics  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
+    # here: `--help` and a faulty site need no Kafka client
+    from streams import status as endpoint  # noqa: PLC0415
+    from streams import topics  # noqa: PLC0415
     from streams.worker import run_worker, set_up_logging  # noqa: PLC0415
     from training.registry import alias_version, champion, scope_folder  # noqa: PLC0415
 
@@ -51,8 +59,8 @@ def worker(site: Path, bootstrap: str, prefix: str, rebuild: bool, session_secon
                         f"Kafka at {bootstrap} has no topic {', '.join(missing)}; create them with: "
                         f"nightline topics apply --bootstrap {bootstrap} --prefix {prefix}"
                     )
-            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild, session_seconds)
-        except topics.KafkaUnavailableError as error:
+            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild, session_seconds, status)
+        except (topics.KafkaUnavailableError, endpoint.StatusAddressError) as error:
             raise click.ClickException(str(error)) from None
     if code:
         sys.exit(code)

@@ -122,12 +122,25 @@ class Keeper:
 
     async def save_when_due(self) -> None:
         """Called by a timer."""
-        every = REPLAY_SAVE_SECONDS if self._replaying else SAVE_SECONDS
-        every = max(every, self.saved.making_seconds / MOST_OF_TIME)
-        if self._clock() - self.saved.at >= every:
+        if self.due_seconds >= 0:
             async with self._lock:
                 if not self._is_closed:
                     await self._save()
+
+    @property
+    def due_seconds(self) -> float:
+        """For how long a checkpoint has been due; below 0 while there is still time."""
+        every = REPLAY_SAVE_SECONDS if self._replaying else SAVE_SECONDS
+        return self.age_seconds - max(every, self.saved.making_seconds / MOST_OF_TIME)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the last checkpoint, or since state was brought back."""
+        return self._clock() - self.saved.at
+
+    def since(self, at: float) -> float:
+        """Seconds since a time of the keeper's clock."""
+        return self._clock() - at
 
     async def before_handover(self) -> None:
         """Called by Faust before a partition is given up. Not to be in time is no fault."""

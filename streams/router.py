@@ -25,6 +25,7 @@ from models.schema import Readings
 from streams.blocks import UNKNOWN_MS, Block, times_ms
 from streams.dlq import dead_letter
 from streams.outbox import Message
+from streams.tally import AHEAD, BEHIND, Tally
 from streams.topics import DAY_MS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
 
 REPLAY_HEADER: Final = ("nl-origin", b"replay")
@@ -42,6 +43,7 @@ class Router:
         self._site = site
         self._decoder = Decoder(site)
         self._subscribers = site.subscribers()
+        self.tally = Tally(site.meter_row)
 
     def route(self, block: Block) -> list[Message]:
         """What to publish for a block, dead letters first."""
@@ -52,8 +54,10 @@ class Router:
         for reject in decoded.rejects:
             reasons.setdefault(reject.message, [reject.reason])
         of_replay, of_time_ms = _replayed(records), times_ms(records)
-        readings, message = _drop_wrong_times(decoded.readings, decoded.message, of_time_ms, of_replay, reasons)
+        readings, message = self._drop_wrong_times(decoded.readings, decoded.message, of_time_ms, of_replay, reasons)
         found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
+        for at, why in reasons.items():
+            self.tally.reject(records[at], why)
         offsets = np.array([record.offset for record in records], np.int64)[message]
         produced_ms = of_time_ms[message]
         replayed = of_replay[message]
@@ -71,6 +75,47 @@ class Router:
                 ]
         return found
 
+    def _drop_wrong_times(
+        self,
+        readings: Readings,
+        message: NDArray[np.int32],
+        of_time_ms: NDArray[np.int64],
+        of_replay: NDArray[np.bool_],
+        reasons: dict[int, list[str]],
+    ) -> tuple[Readings, NDArray[np.int32]]:
+        """Leaves out what a wrong clock observed: one ahead would move the watermark past everybody else's readings."""
+        produced_ms = of_time_ms[message]
+        known = produced_ms != UNKNOWN_MS
+        future = known & (readings["time_ms"] > produced_ms + FUTURE_MS)
+        past = known & ~of_replay[message] & (readings["time_ms"] < produced_ms - PAST_MS)
+        if not (future.any() or past.any()):
+            return readings, message
+        for wrong, side, what in (
+            (future, AHEAD, "more than 1 h ahead of"),
+            (past, BEHIND, f"more than {RAW_DAYS} days before"),
+        ):
+            for at in np.unique(message[wrong]).tolist():
+                of_message = message == at
+                of_clock = of_message & wrong
+                times = readings["time_ms"][of_clock]
+                own_ms = int(of_time_ms[at])
+                reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(own_ms)}"
+                if side == BEHIND:
+                    reason += "; possible: history with the header nl-origin: replay"
+                if of_message.sum() > 1:
+                    reason += f"; {len(times)} of {int(of_message.sum())} readings rejected"
+                reasons.setdefault(at, []).append(reason)
+                self._count_clocks(readings[of_clock], side, own_ms)
+        kept = ~(future | past)
+        return readings[kept], message[kept]
+
+    def _count_clocks(self, readings: Readings, side: str, own_ms: int) -> None:
+        """Readings of one message that are all wrong on one side."""
+        for row in np.unique(readings["meter"]).tolist():
+            times = readings["time_ms"][readings["meter"] == row]
+            off_ms = abs(int(times[-1]) - own_ms)
+            self.tally.wrong_clock(self._site.meters[row].id, side, len(times), own_ms, off_ms)
+
     def _pack(self, dma: str, readings: Readings, origin: str, source: Source) -> Iterator[bytes]:
         """One message, or as many as keep each below the limit."""
         blob = pack_block(self._site, dma, readings, origin, source)
@@ -83,37 +128,6 @@ class Router:
         first = replace(source, end=int(offsets[half]), offsets=offsets[:half])
         yield from self._pack(dma, readings[:half], origin, first)
         yield from self._pack(dma, readings[half:], origin, replace(source, offsets=offsets[half:]))
-
-
-def _drop_wrong_times(
-    readings: Readings,
-    message: NDArray[np.int32],
-    of_time_ms: NDArray[np.int64],
-    of_replay: NDArray[np.bool_],
-    reasons: dict[int, list[str]],
-) -> tuple[Readings, NDArray[np.int32]]:
-    """Leaves out what a wrong clock observed: one ahead would move the watermark past everybody else's readings."""
-    produced_ms = of_time_ms[message]
-    known = produced_ms != UNKNOWN_MS
-    future = known & (readings["time_ms"] > produced_ms + FUTURE_MS)
-    past = known & ~of_replay[message] & (readings["time_ms"] < produced_ms - PAST_MS)
-    if not (future.any() or past.any()):
-        return readings, message
-    for wrong, what in (
-        (future, "more than 1 h ahead of"),
-        (past, f"more than {RAW_DAYS} days before"),
-    ):
-        for at in np.unique(message[wrong]).tolist():
-            of_message = message == at
-            times = readings["time_ms"][of_message & wrong]
-            reason = f"observedAt {rfc3339(int(times[0]))} is {what} the message's own time {rfc3339(int(of_time_ms[at]))}"
-            if what.endswith("before"):
-                reason += "; possible: history with the header nl-origin: replay"
-            if of_message.sum() > 1:
-                reason += f"; {len(times)} of {int(of_message.sum())} readings rejected"
-            reasons.setdefault(at, []).append(reason)
-    kept = ~(future | past)
-    return readings[kept], message[kept]
 
 
 def _oversized(payloads: list[bytes | None]) -> dict[int, list[str]]:

@@ -46,6 +46,7 @@ from streams import lenient
 from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.group_progress import Alignment
+from streams.progress import Place, Progress
 
 log = logging.getLogger("nightline")
 
@@ -113,6 +114,7 @@ class Consumer(driver.Consumer):
         self.recovered_topics: frozenset[str] = getattr(self.transport, "recovered_topics", frozenset())
         aligned: tuple[str, int] | None = getattr(self.transport, "aligned", None)
         self.alignment = Alignment(self._thread, *aligned) if aligned else None
+        self.progress = Progress(self._thread)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -135,7 +137,9 @@ class Consumer(driver.Consumer):
             return {}
         if alignment is not None:
             fetched = alignment.take({ensure_TP(tp): records for tp, records in fetched.items()}, time.monotonic())
-        return self.fold(fetched)
+        folded = self.fold(fetched)
+        self.progress.note_fetched()
+        return folded
 
     def note(self, tp: TP, offset: int) -> str:
         """What is written beside a committed offset."""
@@ -171,6 +175,7 @@ class Consumer(driver.Consumer):
         """
         async with self._seeking:
             self._forget()
+            asked = self.progress.forget()
             await super().perform_seek()
             assigned = self.assignment()
             if assigned:
@@ -181,6 +186,7 @@ class Consumer(driver.Consumer):
                     starts |= await self._recover(mine)
                 await self.seek_wait(starts)
                 self._read_offset.update({tp: offset or None for tp, offset in starts.items()})
+                self.progress.begin(asked, starts, {tp: bounds[tp].end for tp in assigned})
             self._forget()
 
     async def _bounds(self, tps: set[TP]) -> dict[TP, Bounds]:
@@ -216,6 +222,19 @@ class Consumer(driver.Consumer):
     def committed(self, tp: TP) -> int:
         """The offset this group has committed, as known here; 0 when none."""
         return self._committed_offset[tp] or 0
+
+    def places(self, processed: Mapping[TP, int]) -> dict[TP, Place]:
+        """Where each partition is; empty until an assignment's state is brought back.
+
+        `processed`: of recovered topics the offset up to which they are processed; only checkpoints release them here.
+        """
+        found = {}
+        waiting = {} if self.alignment is None else {tp: lane.waiting for tp, lane in self.alignment.aligner.lanes.items()}
+        for tp, start in self.progress.starts.items():
+            done = processed.get(tp, self._ends.get(tp, start))
+            is_idle = not waiting.get(tp) and self._chain.get(tp, done) == done
+            found[tp] = self.progress.place(tp, done, is_idle, self._committed_offset.get(tp))
+        return found
 
     # acknowledging
 
@@ -328,3 +347,10 @@ class Transport(driver.Transport):
         self.recover, self.before_handover = recover, before_handover
         self.aligned = aligned
         """A topic whose partitions are consumed side by side, and how many ms they may differ; see `streams.alignment`."""
+        self.made: Consumer | None = None
+        """The consumer, once Faust has asked for it."""
+
+    def create_consumer(self, *args: Any, **kwargs: Any) -> Any:
+        """As Faust's, remembered: `app.consumer` would make one for whoever asks too early."""
+        self.made = super().create_consumer(*args, **kwargs)
+        return self.made

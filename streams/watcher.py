@@ -59,6 +59,12 @@ class Watched:
     """It has changed since its last checkpoint."""
     saved_at: float = -np.inf
     """When that was, in the caller's seconds."""
+    saved_offset: int | None = None
+    """What the last checkpoint includes; None before the first."""
+    late: int = 0
+    """Readings whose slot was closed already. This and the next two: since this worker took the DMA over."""
+    duplicates: int = 0
+    """Readings superseded by a later one of the same meter and time."""
     repeated: int = 0
     """Readings dropped because they were included before."""
 
@@ -97,7 +103,9 @@ class Watcher:
         )  # fmt: skip
         owned = self.owned[partition] = Owned(end=start.offset)
         for dma, state in start.states.items():
-            owned.states[dma] = Watched(engines[dma], dict(state.seen), state.offset, is_new=False, saved_at=now)
+            owned.states[dma] = Watched(
+                engines[dma], dict(state.seen), state.offset, is_new=False, saved_at=now, saved_offset=state.offset
+            )  # fmt: skip
         for warning in start.warnings:
             log.warning("%s", warning)
         ours = _model_name(None if self._bundle is None else self._bundle.version)
@@ -122,6 +130,7 @@ class Watcher:
             if watched.is_new or stale:
                 # everything before `end` is processed, also for a DMA that had nothing in it
                 watched.offset, watched.is_new, watched.saved_at = owned.end, False, now
+                watched.saved_offset = owned.end
                 value = pack(
                     Checkpoint(
                         dma, partition, partitions, owned.end, watched.engine.watermark_ms,
@@ -162,6 +171,8 @@ class Watcher:
             result = watched.engine.step(readings[0] if len(readings) == 1 else np.concatenate(readings), origin)
             watched.is_new = True
             late[dma] += result.late
+            watched.late += result.late
+            watched.duplicates += result.duplicates
             if publish:
                 alerts += result.alerts
                 key = dma.encode()

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -35,7 +37,9 @@ from streams.checkpoints import Bounds
 from streams.keeper import TICK_SECONDS, Keeper
 from streams.logs import Repeats, is_no_refusal
 from streams.outbox import Message, publish
+from streams.progress import Place, Progress
 from streams.router import Router
+from streams.status import StatusServer, listen
 from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
 from streams.transport import Transport
 from streams.watcher import Watcher, announce
@@ -67,7 +71,12 @@ class Worker:
         rebuild: bool = False,
         session_seconds: float = SESSION_SECONDS,
     ) -> None:
-        self.prefix = prefix
+        self.site, self.prefix = site, prefix
+        self.version, self.started = importlib.metadata.version("nightline"), time.time()
+        self.dead_letters = 0
+        """Confirmed by Kafka, since the start."""
+        self.assigned: frozenset[TP] | None = None
+        """Of both topics; None until Kafka has said, and while it shares them out again."""
         self.fault: Exception | None = None
         self.stop = asyncio.Event()
         self.router = Router(site)
@@ -92,7 +101,7 @@ class Worker:
             web_router_enabled=False,
         )
         self.readings_topic = topic_name(prefix, READINGS)
-        app.transport = Transport(
+        app.transport = self._transport = Transport(
             app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
             recover=self._recover, before_handover=self.keeper.before_handover,
             aligned=(topic_name(prefix, RAW), skew_ms(site.shortest_lateness_minutes)),
@@ -171,6 +180,7 @@ class Worker:
         """One line for each alert revision, and one for the dead letters of a block."""
         announce(alerts, log.info)
         reasons = [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
+        self.dead_letters += len(reasons)
         if reasons:
             log.warning(
                 "%s partition %d: %d of %d messages to %s; the first: %s",
@@ -178,12 +188,30 @@ class Worker:
                 topic_name(self.prefix, DEAD_LETTERS), reasons[0],
             )  # fmt: skip
 
+    @property
+    def progress(self) -> Progress | None:
+        """Of the consumer; None before there is one."""
+        consumer = self._transport.made
+        return None if consumer is None else consumer.progress
+
+    def places(self) -> dict[TP, Place]:
+        """Where each partition is; empty until state is brought back after an assignment."""
+        consumer = self._transport.made
+        if consumer is None or self.assigned is None:
+            return {}
+        owned = self.keeper.watcher.owned.items()
+        return consumer.places({TP(self.readings_topic, partition): one.end for partition, one in owned})
+
     async def _on_revoked(self, _: Any, revoked: Iterable[TP], **__: Any) -> None:
+        self.assigned = None
+        if self.progress is not None:
+            self.progress.forget()
         self.keeper.watcher.drop(tp.partition for tp in revoked if tp.topic == self.readings_topic)
 
     async def _on_assigned(self, _: Any, assigned: Iterable[TP], **__: Any) -> None:
+        self.assigned = frozenset(assigned)
         by_topic: dict[str, list[int]] = {}
-        for tp in assigned:
+        for tp in self.assigned:
             by_topic.setdefault(tp.topic, []).append(tp.partition)
         owned = "; ".join(f"{topic} {','.join(map(str, sorted(parts)))}" for topic, parts in sorted(by_topic.items()))
         log.info("partitions: %s", owned or "none")
@@ -226,10 +254,21 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "because it is rebalancing" not in said and "GroupCoordinatorNotAvailable" not in said
 
 
-async def _serve(worker: Worker) -> int:
+async def _serve(worker: Worker, listener: socket.socket | None) -> int:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop.set)
+    status = StatusServer(worker)
+    # before the group is joined: whoever asks shall see a recovery that takes long
+    if listener is not None:
+        await status.start(listener)
+    try:
+        return await _run(worker, status)
+    finally:
+        await status.stop()
+
+
+async def _run(worker: Worker, status: StatusServer) -> int:
     app = worker.app
     await app.start()
     keeping = asyncio.create_task(worker.keep())
@@ -240,7 +279,7 @@ async def _serve(worker: Worker) -> int:
     is_settled = crashed or await _settle(worker)
     # not wait_for: it would wait for ever for Faust, which swallows the cancellation while messages are not acked
     stopping = asyncio.ensure_future(app.stop())
-    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    await asyncio.wait([stopping, asyncio.ensure_future(status.stop())], timeout=STOP_SECONDS)
     stopped = stopping.done()
     if not stopped:
         log.warning("left without a proper good-bye: something did not stop within %.0f s", STOP_SECONDS)
@@ -269,9 +308,14 @@ async def _settle(worker: Worker) -> bool:
 
 def run_worker(
     site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, rebuild: bool = False,
-    session_seconds: float = SESSION_SECONDS,
+    session_seconds: float = SESSION_SECONDS, status: str | None = None,
 ) -> int:  # fmt: skip
-    """Consume until told to stop. Returns the exit code."""
+    """Consume until told to stop. Returns the exit code.
+
+    `status`: HOST:PORT to tell there how the worker is, "off", or None for the default or a free port. Raises
+    StatusAddressError where that cannot be had.
+    """
+    listener = listen(status)
     version = "none" if bundle is None else getattr(bundle, "version", "unnamed")
     seconds = warm_up(site, bundle)
     log.info(
@@ -280,7 +324,7 @@ def run_worker(
     )  # fmt: skip
 
     async def main(data: Path) -> int:
-        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild, session_seconds))
+        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild, session_seconds), listener)
         if code:
             shutil.rmtree(data, ignore_errors=True)
             logging.shutdown()

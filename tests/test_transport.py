@@ -290,6 +290,26 @@ def test_a_partition_is_read_from_its_committed_offset_or_from_what_there_is(
     assert bool(said) == bool(caplog.messages)
 
 
+def test_where_a_partition_is_follows_what_is_processed_and_not_what_is_fetched(consumer: Any, broker: Broker) -> None:
+    packed = TP("packed", 0)
+    broker.partitions = {RAW, packed}
+    assert consumer.places({}) == {}
+    consumer.run(consumer.perform_seek())
+    assert {tp: (at.position, at.end, at.goal) for tp, at in consumer.places({}).items()} == {
+        RAW: (7, 200, 200), packed: (33, 200, 200),
+    }  # fmt: skip
+    ((block,),) = consumer.fold({RAW: records(7, 150)}).values()
+    consumer.progress._fetched[RAW] = 150
+    assert consumer.places({})[RAW].position == 7
+    consumer.ack(message_of(consumer, block))
+    assert consumer.places({packed: 40})[RAW].position == 150
+    consumer.progress._fetched[RAW] = 200  # the rest are markers, which nobody gets to see
+    places = consumer.places({packed: 40})
+    assert (places[RAW].lag_records, places[packed].lag_records) == (0, 160)
+    consumer.run(consumer.perform_seek())
+    assert consumer.places({})[RAW].position == 7
+
+
 def test_records_fetched_while_a_seek_happened_are_dropped_and_sought_again(
     consumer: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
