@@ -29,9 +29,10 @@ check: setup
 test: check
 	$(BIN)/python -m pytest
 
-# Long proofs (docs/RELIABILITY.md); each prints what it injected and what was lost.
+# Long proofs (docs/RELIABILITY.md) and everything against a real Kafka: some 40 minutes. Ends with a table of what was
+# injected and what was lost.
 soak: setup
-	$(BIN)/python -m pytest -m soak -v
+	$(BIN)/python -m pytest -m "soak or kafka" -v
 
 bench: setup
 	$(BIN)/nightline bench

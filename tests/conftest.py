@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from nightline.cli import use_kernel_cache
+from tests.proof import table
 
 use_kernel_cache()  # before anything imports numba: workers under test then share the compiled kernels
 
@@ -30,10 +31,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*is deprecated. Use files:DeprecationWarning")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lines := table():
+        terminalreporter.section("faults injected, and alerts lost, invented or told in two ways")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
     """Bootstrap address of an Apache Kafka of our own. Skips where it cannot be had, but fails where CI is set."""
-    start = [sys.executable, str(SCRIPT), "start", "--port", "0", "--minutes", "30"]
+    start = [sys.executable, str(SCRIPT), "start", "--port", "0", "--minutes", "120"]
     done = subprocess.run(start, capture_output=True, text=True, check=False, timeout=660)
     if done.returncode == UNAVAILABLE and os.environ.get("CI") != "true":
         pytest.skip(done.stderr.strip().splitlines()[-1])

@@ -13,6 +13,7 @@ import pytest
 from tests.fuzz.inputs import sealed
 from tests.fuzz.run import Result, Target, run
 from tests.fuzz.targets import TARGETS
+from tests.proof import proven
 
 SEEDS = 6_000
 SOAK_SEEDS = 125_000
@@ -39,6 +40,7 @@ def test_a_million_inputs(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print()
         for result in results:
+            proven({f"changed bytes for {result.target}": result.inputs}, len(result.faults))
             print(result.row())
             if result.faults:
                 print(faults(result))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from models.network import Site, parse_site
 from models.routing import split
 from models.schema import Alert, Readings
 from streams.topics import ALERTS, topic_name
+from tests.proof import proven
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, readings, step_between
 
 TOWN_TOML = SITE_TOML.replace("latenessMinutes = 240", "latenessMinutes = 1440")
@@ -114,13 +116,16 @@ def published_alerts(bootstrap: str, prefix: str, **options: Any) -> dict[tuple[
     return found
 
 
-def assert_same_alerts(found: dict[tuple[str, int], Alert], expected: dict[tuple[str, int], Alert]) -> None:
-    """Names every revision that is missing, too many, or differs, and in which fields."""
+def assert_same_alerts(
+    found: dict[tuple[str, int], Alert], expected: dict[tuple[str, int], Alert], injected: Mapping[str, int] | None = None
+) -> None:
+    """Names every revision that is missing, too many, or differs, and in which fields; notes what was injected."""
     faults = [f"missing: {key} {expected[key].title.en}" for key in expected.keys() - found.keys()]
     faults += [f"not expected: {key} {found[key].title.en}" for key in found.keys() - expected.keys()]
     for key in expected.keys() & found.keys():
         one, other = msgspec.to_builtins(expected[key]), msgspec.to_builtins(found[key])
         faults += [f"{key} {name}: expected {one[name]}, found {other[name]}" for name in one if one[name] != other[name]]
+    proven(injected or {}, len(faults))
     assert not faults, "\n".join(sorted(faults))
 
 

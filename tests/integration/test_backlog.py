@@ -152,6 +152,6 @@ def test_ten_million_readings_behind_a_worker_catches_up_in_bounded_memory_with_
     assert "no progress for" not in said
     expected = of_a_backtest(town)
     assert len(expected) >= 10
-    assert_same_alerts(published_alerts(kafka, prefix), expected)
+    assert_same_alerts(published_alerts(kafka, prefix), expected, {"reading of a backlog, real Kafka": readings})
     assert read_topic(kafka, topic_name(prefix, DEAD_LETTERS)) == []
     assert max(memory) < 1000

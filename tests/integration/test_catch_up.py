@@ -177,7 +177,8 @@ def test_two_workers_that_own_half_a_backlog_each_wait_for_one_another(
     said = "".join(frozen_backlog(kafka, prefix, site_folder(tmp_path / "site"), block, None, killed_after))
     assert "came after their slot was closed" not in said
     expected, _ = uninterrupted(site, block)
-    assert_same_alerts(published_alerts(kafka, prefix), {key: as_live(alert) for key, alert in expected.items()})
+    live = {key: as_live(alert) for key, alert in expected.items()}
+    assert_same_alerts(published_alerts(kafka, prefix), live, {"two workers, frozen, with half a backlog each": 1})
 
 
 @pytest.mark.soak

@@ -13,6 +13,7 @@ import pytest
 
 from streams import watcher
 from streams.checkpoints import where_to_start
+from tests.proof import proven
 from tests.simulation import world as simulated
 from tests.simulation.world import World
 
@@ -45,13 +46,9 @@ def test_nothing_is_lost_and_nothing_is_there_twice_with_two_contents() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_thousands_of_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_thousands_of_seeds() -> None:
     injected, faults = run(range(10_000, 13_000))
-    with capsys.disabled():
-        print("\n3,000 simulated runs, seeds 10000 to 12999")
-        for what, count in sorted(injected.items()):
-            print(f"{count:12,}  {what}")
-        print(f"{len(faults):12,}  runs that lost something, invented something, or had two contents of a revision")
+    proven({f"simulated: {what}": count for what, count in injected.items()} | {"simulated runs": 3000}, len(faults))
     assert faults == {}
 
 
