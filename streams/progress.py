@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 from faust.types import TP
 
 log = logging.getLogger("nightline")
@@ -123,12 +122,13 @@ class Progress:
         if loop is None or not loop.is_running():
             return
         wanted = [TopicPartition(*tp) for tp in tps]
-        answer = asyncio.run_coroutine_threadsafe(self._thread._ensure_consumer().end_offsets(wanted), loop)
         try:
+            consumer = self._thread._ensure_consumer()
             async with asyncio.timeout(GIVE_UP_SECONDS):
+                answer = asyncio.run_coroutine_threadsafe(consumer.end_offsets(wanted), loop)
                 ends = await asyncio.wrap_future(answer)
-        except (KafkaError, TimeoutError) as error:
-            log.debug("the ends of the logs are not known: %s", error)
+        except Exception as error:  # whatever it is: what was known before serves, and its age is told
+            log.debug("the ends of the logs are not known: %s: %s", type(error).__name__, error)
             return
         if assignment == self.assignment:
             self._ends = {TP(*tp): end for tp, end in ends.items()}
