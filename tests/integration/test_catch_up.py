@@ -129,6 +129,10 @@ def test_without_alignment_readings_come_too_late(kafka: str, new_prefix: Callab
     assert "came after their slot was closed" in said
 
 
+START_APART_SECONDS = 8.0
+"""One goes on so much earlier than the other. Alone it would read its half of the backlog to the end in less."""
+
+
 def shared_out(workers: list[WorkerProcess]) -> bool:
     """Each worker owns two partitions of the raw topic, and they are four."""
     owned = [re.findall(r"readings\.raw\.v1 ([\d,]+)", worker.said)[-1:] for worker in workers]
@@ -155,6 +159,7 @@ def frozen_backlog(
         fill(kafka, prefix, town(), block)
         for worker in workers:
             worker.process.send_signal(signal.SIGCONT)
+            time.sleep(START_APART_SECONDS)
         if killed_after is not None:
             time.sleep(killed_after)
             workers[1].kill()
@@ -185,7 +190,7 @@ def test_two_workers_that_own_half_a_backlog_each_wait_for_one_another(
 def test_two_workers_that_do_not_wait_for_one_another_make_readings_late(
     kafka: str, new_prefix: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Each aligns its own partitions, and one begins three seconds after the other: the proof that the test above bites."""
+    """Each aligns its own partitions, and one begins some seconds after the other: the proof that the test above bites."""
     said = "".join(frozen_backlog(kafka, new_prefix(), site_folder(tmp_path / "site"), history(DAYS), DEAF, None))
     assert "came after their slot was closed" in said
 

@@ -54,7 +54,7 @@ EACH: dict[str, tuple[Poison, str]] = {
     "malformed": (lambda good: json.dumps(good).encode()[:-7], "malformed JSON"),
     "not UTF-8": (lambda good: json.dumps(good).encode().replace(b"flow", b"\xff\xfe"), ""),
     "NaN": (changed(value=float("nan")), "NaN is not JSON"),
-    "infinite": (changed(value=1e308, unit="L/s"), "finite"),
+    "infinite": (changed(value=1e308, unit="L/s"), "beyond what a flow can be"),
     "unknown meter": (changed(meterId="in-Z"), "in-Z"),
     "unknown unit": (changed(unit="furlong"), "furlong"),
     "unknown version": (lambda good: json.dumps({"specversion": "9.0", "data": [good]}).encode(), "'meterId' is missing"),
