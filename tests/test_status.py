@@ -266,7 +266,7 @@ def test_a_client_that_reads_nothing_does_not_hold_the_stop_up() -> None:
             await asyncio.open_connection("127.0.0.1", port)
         return took
 
-    assert asyncio.run(run()) < 2.0
+    assert asyncio.run(run()) < 1.0
 
 
 def test_a_rebalance_makes_a_worker_not_ready_until_state_is_back(tmp_path: Path) -> None:
