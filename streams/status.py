@@ -26,7 +26,7 @@ log = logging.getLogger("nightline")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8090
 OFF: Final = "off"
-STOP_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 0.25
 """For answers that are under way when the worker stops."""
 METHODS: Final = ("GET", "HEAD")
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "nightline"}

@@ -263,12 +263,12 @@ async def _serve(worker: Worker, listener: socket.socket | None) -> int:
     if listener is not None:
         await status.start(listener)
     try:
-        return await _run(worker, status)
+        return await _run(worker)
     finally:
-        await status.stop()
+        await status.stop()  # last: until then it says why the worker stops
 
 
-async def _run(worker: Worker, status: StatusServer) -> int:
+async def _run(worker: Worker) -> int:
     app = worker.app
     await app.start()
     keeping = asyncio.create_task(worker.keep())
@@ -279,7 +279,7 @@ async def _run(worker: Worker, status: StatusServer) -> int:
     is_settled = crashed or await _settle(worker)
     # not wait_for: it would wait for ever for Faust, which swallows the cancellation while messages are not acked
     stopping = asyncio.ensure_future(app.stop())
-    await asyncio.wait([stopping, asyncio.ensure_future(status.stop())], timeout=STOP_SECONDS)
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
     stopped = stopping.done()
     if not stopped:
         log.warning("left without a proper good-bye: something did not stop within %.0f s", STOP_SECONDS)
