@@ -38,7 +38,7 @@ from tests.test_bundle import make
 from training import registry
 
 DAYS = 28
-OTHER_TOWN = parse_site(TOWN_TOML, NETWORK_TOML.replace('id = "p-B"', 'id = "p-B-new"'))
+OTHER_TOWN = parse_site(TOWN_TOML.replace('"Africa/Tunis"', '"Europe/Rome"'), NETWORK_TOML)
 
 
 def torn(value: bytes) -> bytes:
