@@ -17,11 +17,12 @@ from models.engine import Engine
 from streams.topics import RAW, topic_name
 from streams.worker import Worker, warm_up
 
-IN_DMA = 40
+IN_DMA = 160
+"""Four inlets and the customer meters: 8,000 meters in 50 DMAs, the size of a mid-size town."""
 LATENESS_MINUTES = {"single": 120, "columns": 27 * 60}
 """A message of columns holds 25 hours of one meter."""
 QUIET_S = 0.5
-GIVE_UP_S = 30.0
+GIVE_UP_S = 60.0
 STOP_S = 10.0
 
 
@@ -33,7 +34,7 @@ class Watch:
         self.readings = self.late = self.slots = self.alerts = 0
         self.first = self.last = 0.0
         self.complete = asyncio.Event()
-        route, watch, step = worker.router.route, worker.watcher.watch, Engine.step
+        route, watch, step = worker.router.route, worker.keeper.watcher.watch, Engine.step
 
         def timed_route(block: Any) -> Any:
             self.first = self.first or time.perf_counter()  # before the first message is looked at
@@ -54,7 +55,7 @@ class Watch:
                 self.complete.set()
             return messages, alerts
 
-        worker.router.route, worker.watcher.watch = timed_route, timed_watch  # type: ignore[method-assign]
+        worker.router.route, worker.keeper.watcher.watch = timed_route, timed_watch  # type: ignore[method-assign]
         Engine.step = counted_step  # type: ignore[method-assign]
 
     def committed(self, topic: str) -> int:
