@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from confluent_kafka import Producer
+from kafka.admin import ConfigResource
 
 from benchmarks.broker import kafka
 from benchmarks.chain_worker import IN_DMA, LATENESS_MINUTES
@@ -50,6 +51,8 @@ def produce(bootstrap: str, prefix: str, place: Site, messages: list[bytes], sta
     was taken, for the worker holds clocks against it."""
     topics.apply(bootstrap, prefix, PARTITIONS, say=lambda _: None)
     raw = topics.topic_name(prefix, topics.RAW)
+    with topics.admin(bootstrap) as client:  # half a minute after its start a broker deletes what is from January
+        client.alter_configs([ConfigResource("TOPIC", raw, configs={"retention.ms": "-1"})])
     producer = Producer(
         {"bootstrap.servers": bootstrap, "queue.buffering.max.messages": 200_000, "linger.ms": 20, "log_level": 3,
          "batch.num.messages": 10_000, "compression.type": "lz4", "enable.idempotence": True}

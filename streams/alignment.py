@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -100,7 +100,7 @@ def position(offset: int | None, metadata: str, end: int) -> Position:
 class Lane:
     """One partition that is consumed here."""
 
-    kept: list[Any] = field(default_factory=list)
+    kept: Any = field(default_factory=list)
     levels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     at: int = 0
     """Records of `kept` before it have been delivered."""
@@ -167,11 +167,11 @@ class Aligner:
 
     def take(
         self,
-        fetched: Mapping[TP, list[Any]],
+        fetched: Mapping[TP, Sequence[Any]],
         unread: Mapping[TP, int | None],
         now: float,
         positions: Mapping[TP, int] = MappingProxyType({}),
-    ) -> dict[TP, list[Any]]:
+    ) -> dict[TP, Sequence[Any]]:
         """What goes on, of what was kept and what was `fetched`; `unread` says what is left of each partition on the broker,
         `positions` which offset is fetched next.
 
@@ -193,7 +193,7 @@ class Aligner:
         self._horizon = self._lowest()
         return ready
 
-    def _add(self, lane: Lane, records: list[Any]) -> None:
+    def _add(self, lane: Lane, records: Sequence[Any]) -> None:
         times = times_ms(records)
         if lane.waiting:  # few, see `held`: what follows them may show that one is not to be trusted
             records = lane.kept[lane.at :] + records
@@ -324,7 +324,7 @@ class Aligner:
             lane.marks = tuple(mark for mark in lane.marks if mark[0] >= offset)
 
 
-def _cut(lane: Lane, horizon: int) -> list[Any]:
+def _cut(lane: Lane, horizon: int) -> Sequence[Any]:
     """Deliver what lies up to the horizon."""
     count = int(np.searchsorted(lane.levels[lane.at :], horizon, "right"))
     if not count:

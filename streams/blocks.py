@@ -12,12 +12,13 @@ from faust.types import TP
 from numpy.typing import NDArray
 
 from models.wire import FIRST_MS, LAST_MS
+from streams.records import UNKNOWN_MS, as_records
 
 
 class Block:
     """All records of one partition that one fetch brought, as one Kafka record for Faust.
 
-    `records` are aiokafka's own: topic, partition, offset, timestamp (ms), key, value, headers.
+    `records` are columns (`streams.records.Records`), and a sequence of records as aiokafka has them.
     """
 
     __slots__ = ("end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
@@ -30,14 +31,13 @@ class Block:
     serialized_value_size = 0
     key = None
 
-    def __init__(self, records: list[Any], previous_end: int | None = None, epoch: int = 0) -> None:
-        first = records[0]
-        self.records = records
-        self.topic: str = first.topic
-        self.partition: int = first.partition
-        self.offset: int = first.offset
-        self.timestamp: int = first.timestamp
-        self.end: int = records[-1].offset + 1
+    def __init__(self, records: Sequence[Any], previous_end: int | None = None, epoch: int = 0) -> None:
+        self.records = columns = as_records(records)
+        self.topic: str = columns.topic
+        self.partition: int = columns.partition
+        self.offset: int = int(columns.offset[0])
+        self.timestamp: int = int(columns.time_ms[0])
+        self.end: int = int(columns.offset[-1]) + 1
         self.previous_end = previous_end
         self.epoch = epoch
 
@@ -55,17 +55,12 @@ class Block:
         return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {len(self.records)} records)"
 
 
-UNKNOWN_MS: Final = -1
-"""A message's own time where it has none from 1990 to 2100: where the client set none, or its clock never was."""
-
-
 def times_ms(records: Sequence[Any]) -> NDArray[np.int64]:
     """(n,) each message's own time, `UNKNOWN_MS` where that is none.
 
-    Any 64 bits may stand there: a topic's limits on them are off by default before Kafka 3.6. Format 0 has none (None).
+    Any 64 bits may stand there: a topic's limits on them are off by default before Kafka 3.6. Format 0 has none.
     """
-    stamps = [UNKNOWN_MS if record.timestamp is None else record.timestamp for record in records]
-    times = np.array(stamps, np.int64)
+    times = as_records(records).time_ms
     return np.where((times >= FIRST_MS) & (times <= LAST_MS), times, UNKNOWN_MS)
 
 

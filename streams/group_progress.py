@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -58,7 +58,7 @@ class Alignment:
             return 0.0
         return min(seconds, HOLDING_FETCH_SECONDS) if self.aligner.is_holding else seconds
 
-    def take(self, fetched: Mapping[TP, list[Any]], now: float) -> dict[TP, list[Any]]:
+    def take(self, fetched: Mapping[TP, Sequence[Any]], now: float) -> dict[TP, Sequence[Any]]:
         """What goes on of a fetch: of other topics everything."""
         self._talk(now)
         mine = {tp: records for tp, records in fetched.items() if tp.topic == self._topic}

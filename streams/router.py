@@ -8,10 +8,9 @@ for each.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from models.schema import Readings
 from streams.blocks import UNKNOWN_MS, Block, times_ms
 from streams.dlq import dead_letter
 from streams.outbox import Message
+from streams.records import NO_HEADERS, Records
 from streams.tally import AHEAD, BEHIND, Tally
 from streams.topics import DAY_MS, PACKED_LIMIT, RAW_DAYS, READING_LIMIT, READINGS
 
@@ -48,8 +48,8 @@ class Router:
     def route(self, block: Block) -> list[Message]:
         """What to publish for a block, dead letters first."""
         records = block.records
-        payloads = [record.value for record in records]
-        reasons = _oversized(payloads)
+        reasons = _oversized(records)
+        payloads = [None if at in reasons else value for at, value in enumerate(records.values())]
         decoded = self._decoder.decode(payloads)
         for reject in decoded.rejects:
             reasons.setdefault(reject.message, [reject.reason])
@@ -58,7 +58,7 @@ class Router:
         found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
         for at, why in reasons.items():
             self.tally.reject(records[at], why)
-        offsets = np.array([record.offset for record in records], np.int64)[message]
+        offsets = records.offset[message]
         produced_ms = of_time_ms[message]
         replayed = of_replay[message]
         for origin, mine in (("replay", replayed), ("live", ~replayed)):
@@ -130,22 +130,22 @@ class Router:
         yield from self._pack(dma, readings[half:], origin, replace(source, offsets=offsets[half:]))
 
 
-def _oversized(payloads: list[bytes | None]) -> dict[int, list[str]]:
-    """Why a payload is too long to be decoded, by its index; it is replaced by None."""
-    reasons: dict[int, list[str]] = {}
-    # most blocks have none: one pass in C, which a null value ends with a TypeError
-    with contextlib.suppress(TypeError):
-        if max(map(len, payloads)) <= READING_LIMIT:  # type: ignore[arg-type]
-            return reasons
-    for at, value in enumerate(payloads):
-        if value is not None and len(value) > READING_LIMIT:
-            reasons[at] = [f"oversized: found {len(value)} bytes; possible: at most {READING_LIMIT}"]
-            payloads[at] = None
-    return reasons
+def _oversized(records: Records) -> dict[int, list[str]]:
+    """Why a payload is too long to be decoded, by its index."""
+    sizes = records.value_size
+    return {
+        at: [f"oversized: found {sizes[at]} bytes; possible: at most {READING_LIMIT}"]
+        for at in np.flatnonzero(sizes > READING_LIMIT).tolist()
+    }
 
 
-def _replayed(records: list[Any]) -> NDArray[np.bool_]:
+def _replayed(records: Records) -> NDArray[np.bool_]:
     """Which records carry the header of a replay. Few different headers come again and again."""
-    headers = [tuple(record.headers) for record in records]
-    known = {some: REPLAY_HEADER in some for some in set(headers)}
-    return np.array([known[some] for some in headers], np.bool_)
+    found = np.zeros(len(records), np.bool_)
+    known: dict[bytes, bool] = {}
+    for at in np.flatnonzero(records.headers_size > len(NO_HEADERS)).tolist():
+        headers = records.headers_bytes(at)
+        if headers not in known:
+            known[headers] = REPLAY_HEADER in records[at].headers
+        found[at] = known[headers]
+    return found

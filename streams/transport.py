@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from faust.transport.consumer import ensure_TP
@@ -42,11 +42,12 @@ from faust.types import TP
 from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
 
-from streams import lenient
+from streams import fetched as columns
 from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.group_progress import Alignment
 from streams.progress import Place, Progress
+from streams.records import as_records
 
 log = logging.getLogger("nightline")
 
@@ -68,10 +69,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        if not hasattr(consumer, "_fetch_max_wait_ms"):
-            raise RuntimeError("aiokafka keeps its fetch wait elsewhere than in 0.13 and 0.14")
+        if not (hasattr(consumer, "_fetch_max_wait_ms") and hasattr(consumer, "_key_deserializer")):
+            raise RuntimeError("aiokafka keeps its fetch wait and deserializers elsewhere than in 0.13 and 0.14")
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        lenient.install()
+        consumer._key_deserializer = columns.IN_COLUMNS
+        columns.install()
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -129,14 +131,15 @@ class Consumer(driver.Consumer):
         # to aiokafka no partitions means all of them
         if active_partitions and not wanted:
             await asyncio.sleep(timeout)
-            fetched: Mapping[TP, list[Any]] = {}
+            fetched: Mapping[TP, Sequence[Any]] = {}
         else:
-            fetched = await super()._getmany(wanted, timeout)
+            found = await super()._getmany(wanted, timeout)
+            fetched = {ensure_TP(tp): as_records(records) for tp, records in found.items() if records}
         if fetched and epoch != self.epoch:
             await self.perform_seek()
             return {}
         if alignment is not None:
-            fetched = alignment.take({ensure_TP(tp): records for tp, records in fetched.items()}, time.monotonic())
+            fetched = alignment.take(fetched, time.monotonic())
         folded = self.fold(fetched)
         self.progress.note_fetched()
         return folded
@@ -146,7 +149,7 @@ class Consumer(driver.Consumer):
         alignment = self.alignment
         return "" if alignment is None else alignment.aligner.reached(ensure_TP(tp), offset) or ""
 
-    def fold(self, fetched: Mapping[Any, list[Any]]) -> dict[TP, list[Block]]:
+    def fold(self, fetched: Mapping[Any, Sequence[Any]]) -> dict[TP, list[Block]]:
         """One block for each partition that has records; continues each partition's chain."""
         folded = {}
         for key, records in fetched.items():

@@ -31,6 +31,7 @@ from mode.supervisors import CrashingSupervisor
 from models.engine import Engine
 from models.network import Site
 from models.schema import KINDS, READING, Alert
+from streams import records
 from streams.alignment import skew_ms
 from streams.blocks import Block, Continuity, block_topic
 from streams.checkpoints import Bounds
@@ -223,6 +224,7 @@ def warm_up(site: Site, bundle: Bundle | None) -> float:
     A throw-away engine of each DMA closes a few slots.
     """
     begin = time.perf_counter()
+    records.warm_up()
     for dma in site.dmas:
         rows = site.channels(dma.id)
         steps = dma.slot_minutes * 60_000 * np.arange(1, 4)

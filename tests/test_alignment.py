@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,12 @@ P, Q, R = (TP("raw", number) for number in range(3))
 @dataclass(frozen=True)
 class Record:
     offset: int
-    timestamp: int
+    timestamp: int | None
+    topic: str = "raw"
+    partition: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def log_of(*minutes: float, start: int = 0) -> list[Record]:
@@ -114,7 +118,7 @@ def test_a_clock_ahead_at_the_end_of_a_fetch_is_seen_through_with_the_next() -> 
 @pytest.mark.parametrize("stamp", [None, -(2**63), 2**62, 2**63 - 1, 4_102_444_800_001])
 def test_a_message_whose_own_time_is_none_has_no_say(stamp: int | None) -> None:
     """As the last of its partition it once put that ahead of all others, with a level that no note could hold."""
-    times = times_ms([SimpleNamespace(timestamp=T0), SimpleNamespace(timestamp=stamp)])
+    times = times_ms([Record(0, T0), Record(1, stamp)])
     assert times.tolist() == [T0, UNKNOWN_MS]
     assert levels(times, NEVER, SKEW).tolist() == [T0, T0]
 

@@ -14,7 +14,7 @@ from models.packing import unpack_block
 from streams.replay import Replay
 from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, admin, topic_name
 from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
-from tests.test_lenient import RawName
+from tests.test_records import RawName
 
 pytestmark = pytest.mark.kafka
 
