@@ -9,6 +9,8 @@ DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from models.meters import net_inflow, watch_flat
 from models.params import Params
 from models.profile import expect, learn
 from models.schema import NEVER, Records
+from models.slots import drop_until, fill_slots, in_order
 from models.state import Buffers
 
 DAY_MS = 86_400_000
@@ -43,12 +46,12 @@ def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
 @njit(cache=False, forceinline=True)
 def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
     """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
-    for c in range(values.shape[0]):
-        if not p.is_flow[c]:
+    for c in p.waited:
+        if not p.facts[c]["is_flow"]:
             continue
         value = values[c]
         verdict = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
-        if p.is_home[c]:
+        if p.facts[c]["is_home"]:
             count = judge_meter(b, c, verdict == 2, value, slot_end_ms, p.slot_ms, out, count)
         if verdict:
             values[c] = np.nan
@@ -63,7 +66,7 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     for s in range(p.pressure_channel.shape[0]):
         b.series[p.inflows + s]["value"] = values[p.pressure_channel[s]]
     needed = present = 0
-    for c in range(values.shape[0]):
+    for c in p.waited:
         if p.signs[0, c] != 0 or p.areas_m2[0, c] > 0.0:
             needed += 1
             present += not np.isnan(values[c])
@@ -160,26 +163,25 @@ def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, s
         )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=False, forceinline=True)
 def close_slots(
     b: Buffers,
     p: Params,
     forest: Forest,
     values: NDArray[np.float64],
-    slot_ends_ms: NDArray[np.int64],
+    closed_ms: int,
     detections: Records,
     transitions: Records,
 ) -> tuple[int, int]:
-    """Judge n consecutive closed slots. Returns how many detections and transitions were written.
+    """Judge the n slots that follow `closed_ms`. Returns how many detections and transitions were written.
 
     `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
-    overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` holds three of each event and slot.
+    overwritten. `detections` (n,), `transitions` holds three of each event and slot.
     """
-    b, p, forest = borrowed(b), borrowed(p), borrowed(forest)
     row = b.row[0]
     written = count = 0
-    for i in range(slot_ends_ms.shape[0]):
-        end_ms = slot_ends_ms[i]
+    for i in range(values.shape[0]):
+        end_ms = closed_ms + (i + 1) * p.slot_ms
         row["frontier_ms"] = end_ms
         if not row["started"]:
             if np.all(np.isnan(values[i])):
@@ -220,3 +222,30 @@ def close_slots(
         count = follow(b, p, end_ms, coverage, transitions, count)
         learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
     return written, count
+
+
+@njit(cache=True)
+def close_until(
+    buffers: tuple[Any, ...],
+    params: tuple[Any, ...],
+    trees: tuple[Any, ...],
+    pending: Records,
+    waiting: int,
+    closed_ms: int,
+    until_ms: int,
+    detections: Records,
+    transitions: Records,
+) -> tuple[int, int, int, int]:
+    """Fill and judge the slots that end in (closed_ms, until_ms] from `pending[:waiting]`, which keeps the rest.
+
+    `buffers` is a Buffers, `params` a Params, `trees` a Forest, each as a plain tuple: numba takes 4.8 µs a call to see what
+    three named ones are, 2.2 for these (2026-11-24). Returns how many readings still wait, how many were superseded by a
+    later one of the same time, and how many detections and transitions were written.
+    """
+    b, p, forest = borrowed(Buffers(*buffers)), borrowed(Params(*params)), borrowed(Forest(*trees))
+    values = np.full(((until_ms - closed_ms) // p.slot_ms, b.channels.shape[0]), np.nan)
+    order = in_order(pending[:waiting], until_ms, b.channels.shape[0])
+    duplicates = fill_slots(pending, order, b.channels, closed_ms + p.slot_ms, p.slot_ms, values)
+    waiting = drop_until(pending, waiting, until_ms)
+    written, count = close_slots(b, p, forest, values, closed_ms, detections, transitions)
+    return waiting, duplicates, written, count

@@ -9,8 +9,21 @@ from numpy.typing import NDArray
 
 from models.detectors import DETECTORS
 from models.network import Site, longest_lateness_minutes, utc_offsets_s
+from models.schema import Records
 
 MIN_RETURN_DAYS: Final = 2.0
+
+
+FACTS = np.dtype(
+    [
+        ("meter", "<i4"),  # row of the site's meter table; ascending
+        ("lateness_ms", "<i8"),  # so long an incomplete slot waits for the meter
+        ("is_flow", "?"),  # a network flow meter
+        ("is_waited_for", "?"),  # all but customer meters: the watermark's channels
+        ("is_home", "?"),  # this DMA reports its faults
+    ]
+)
+"""One row per meter of the DMA, in the order of `Site.channels`."""
 
 
 class Params(NamedTuple):
@@ -21,7 +34,8 @@ class Params(NamedTuple):
     slots_1h: int
     night_start_min: int
     night_end_min: int
-    lateness_ms: NDArray[np.int64]  # (C,) so long an incomplete slot waits for the meter
+    facts: Records  # (C,) FACTS
+    waited: NDArray[np.int32]  # channels that are waited for, ascending
     longest_lateness_ms: int  # of the meters that are waited for
     return_days: float  # each detector may pass its threshold by chance once in so many days
     accept_ms: int  # an event that lasts so long becomes the new normal
@@ -29,9 +43,6 @@ class Params(NamedTuple):
     signs: NDArray[np.int8]  # (inflows, C) +1 feeds, -1 drains
     areas_m2: NDArray[np.float64]  # (inflows, C) water surface of the tanks inside
     pressure_channel: NDArray[np.int32]  # (S - inflows,)
-    is_flow: NDArray[np.bool_]  # (C,) network flow meters
-    is_waited_for: NDArray[np.bool_]  # (C,) all but customer meters: the watermark's channels
-    is_home: NDArray[np.bool_]  # (C,) meters whose faults this DMA reports
     zone_changes_ms: NDArray[np.int64]
     zone_offsets_s: NDArray[np.int64]
 
@@ -46,13 +57,19 @@ def params_of(site: Site, dma: str) -> Params:
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
+    facts = np.zeros(len(meters), FACTS)
+    for c, (row, meter) in enumerate(zip(site.channels(dma), meters, strict=True)):
+        facts[c] = (
+            row, meter.lateness_minutes * 60_000, meter.is_network_flow, not meter.is_customer, meter.home == dma,
+        )  # fmt: skip
     return Params(
         slot_ms=here.slot_minutes * 60_000,
         slot_hours=here.slot_minutes / 60.0,
         slots_1h=max(1, 60 // here.slot_minutes),
         night_start_min=site.night_start_min,
         night_end_min=site.night_end_min,
-        lateness_ms=np.array([m.lateness_minutes * 60_000 for m in meters], np.int64),
+        facts=facts,
+        waited=np.flatnonzero(facts["is_waited_for"]).astype(np.int32),
         longest_lateness_ms=longest_lateness_minutes(meters) * 60_000,
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
         return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
@@ -61,9 +78,6 @@ def params_of(site: Site, dma: str) -> Params:
         signs=signs,
         areas_m2=areas.astype(np.float64),
         pressure_channel=np.array(pressures, np.int32),
-        is_flow=np.array([m.is_network_flow for m in meters], np.bool_),
-        is_waited_for=np.array([not m.is_customer for m in meters], np.bool_),
-        is_home=np.array([m.home == dma for m in meters], np.bool_),
         zone_changes_ms=changes,
         zone_offsets_s=offsets,
     )

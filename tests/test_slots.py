@@ -7,9 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.schema import BAD, FLOW, LEVEL, NEVER, REGISTER
-from models.slots import COUNTED, LATE, OPEN, PENDING, admit, fill_slots, fit_ring, newest_of_others, slot_end
-from models.state import CHANNEL
+from models.params import FACTS
+from models.schema import BAD, BATTERY, FLOW, LEVEL, NEVER, READING, REGISTER
+from models.slots import (
+    COUNTED,
+    FOREIGN,
+    LATE,
+    OPEN,
+    PENDING,
+    admit,
+    channel_of,
+    drop_until,
+    fill_slots,
+    fit_ring,
+    in_order,
+    newest_of_others,
+    slot_end,
+)
+from models.state import CHANNEL, ROW
 
 SLOT = 900_000
 
@@ -21,17 +36,41 @@ def new_channels(count):
     return channels
 
 
-def admitted(channel, time_ms, waited, lateness, heard=None):
-    """Verdicts and frontier."""
-    lateness = np.full(len(waited), lateness, np.int64) if np.isscalar(lateness) else np.array(lateness, np.int64)
+def facts_of(waited, lateness):
+    facts = np.zeros(len(waited), FACTS)
+    facts["meter"] = 3 * np.arange(len(waited)) + 1  # meters of other DMAs lie between
+    facts["is_waited_for"], facts["lateness_ms"] = waited, lateness
+    return facts
+
+
+def readings_of(channel, time_ms):
+    out = np.zeros(len(channel), READING)
+    out["meter"], out["time_ms"], out["value"] = 3 * np.asarray(channel) + 1, time_ms, np.arange(len(channel))
+    return out
+
+
+def admitted(channel, time_ms, waited, lateness, heard=None, room=2):
+    """Verdicts and frontier. There is room for two more readings each time, so most blocks are taken in parts."""
+    facts, block = facts_of(waited, lateness), readings_of(channel, time_ms)
     heard = np.zeros((64, len(waited)), np.int64) if heard is None else heard
     verdicts, frontiers = np.zeros(len(channel), np.uint8), np.zeros(len(channel), np.int64)
-    longest = int(lateness[waited].max(initial=0))
-    channels = new_channels(len(waited))
-    frontier = admit(
-        channel, time_ms, channels, heard, waited, lateness, longest, SLOT, NEVER, verdicts, frontiers
-    )  # fmt: skip
+    longest = int(facts["lateness_ms"][waited].max(initial=0))
+    channels, row = new_channels(len(waited)), np.zeros(1, ROW)
+    row["frontier_ms"] = frontier = NEVER
+    rows, pending = np.flatnonzero(waited).astype(np.int32), np.zeros(0, PENDING)
+    done = waiting = accepted = late = 0
+    while done < len(block):
+        pending = np.concatenate([pending, np.zeros(room, PENDING)])
+        done, waiting, good, bad, began, frontier = admit(
+            block, done, facts, rows, longest, SLOT, row, channels, heard, pending, waiting, verdicts, frontiers
+        )  # fmt: skip
+        accepted, late = accepted + good, late + bad
+        assert frontier == row["frontier_ms"][0] >= began
+    assert pending["value"][:waiting].tolist() == np.flatnonzero(verdicts == OPEN).tolist()
+    assert pending["channel"][:waiting].tolist() == np.asarray(channel)[verdicts == OPEN].tolist()
+    assert (accepted, late) == (int((verdicts != LATE).sum()), int((verdicts == LATE).sum()))
     assert channels["late"].tolist() == [int((verdicts[channel == c] == LATE).sum()) for c in range(len(waited))]
+    assert channels["readings"].tolist() == [int((channel == c).sum()) for c in range(len(waited))]
     return verdicts, frontier
 
 
@@ -150,7 +189,43 @@ def test_an_interval_belongs_to_the_slot_that_it_ends_in():
     ("latest", "expected"), [([NEVER, NEVER], NEVER), ([5, 9], 9), ([5, 9, 7], 7), ([5, NEVER, NEVER], NEVER)]
 )
 def test_one_clock_alone_does_not_move_the_others_time(latest, expected):
-    assert newest_of_others(np.array(latest), np.ones(len(latest), np.bool_)) == expected
+    assert newest_of_others(np.array(latest), np.arange(len(latest), dtype=np.int32)) == expected
+
+
+def test_readings_of_other_meters_and_of_batteries_are_passed_over():
+    waited = np.ones(2, np.bool_)
+    block = readings_of([0, 1, 1, 0], [SLOT, SLOT, 2 * SLOT, 2 * SLOT])
+    block["meter"][2], block["kind"][3] = 3, BATTERY
+    row, channels, verdicts, frontiers = np.zeros(1, ROW), new_channels(2), np.zeros(4, np.uint8), np.zeros(4, np.int64)
+    row["frontier_ms"] = NEVER
+    rows, heard, pending = np.arange(2, dtype=np.int32), np.zeros((6, 2), np.int64), np.zeros(4, PENDING)
+    found = admit(
+        block, 0, facts_of(waited, 0), rows, 0, SLOT, row, channels, heard, pending, 0, verdicts, frontiers
+    )  # fmt: skip
+    assert verdicts.tolist() == [OPEN, OPEN, FOREIGN, FOREIGN]
+    assert found[:4] == (4, 2, 2, 0)
+    assert channels["readings"].tolist() == [1, 1]
+
+
+@given(meters=st.sets(st.integers(0, 30), min_size=1), wanted=st.integers(-1, 31), guess=st.integers(0, 31))
+def test_a_meter_is_found_wherever_the_search_begins(meters, wanted, guess):
+    facts = np.zeros(len(meters), FACTS)
+    facts["meter"] = sorted(meters)
+    expected = sorted(meters).index(wanted) if wanted in meters else -1
+    assert channel_of(facts, wanted, guess) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=40), until=st.integers(-1, 10))
+def test_due_readings_come_by_channel_then_time_then_arrival(rows, until):
+    pending = np.zeros(len(rows), PENDING)
+    pending["time_ms"], pending["channel"] = [t for t, _ in rows], [c for _, c in rows]
+    pending["value"] = np.arange(len(rows))
+    due = np.flatnonzero(pending["time_ms"] <= until)
+    expected = due[np.lexsort((pending["time_ms"][due], pending["channel"][due]))]
+    assert in_order(pending, until, 4).tolist() == expected.tolist()
+    left = drop_until(pending, len(pending), until)
+    assert pending["value"][:left].tolist() == [i for i in range(len(rows)) if i not in due]
 
 
 def fill(rows, slots=2, channels=1):
