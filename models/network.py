@@ -14,7 +14,7 @@ import hashlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ConfigError, Key, nearest, read_table
+from models.topology import Topology
 
 MeterKind = Literal["flow", "pressure", "level"]
 SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
@@ -94,45 +95,41 @@ class Site:
     dma_row: dict[str, int] = field(repr=False)
     meter_row: dict[str, int] = field(repr=False)
 
+    @functools.cached_property
+    def _topology(self) -> Topology:
+        return Topology(self.dma_row, self.meters, self.valves)
+
     @property
     def incidence(self) -> NDArray[np.int8]:
         """(DMAs, meters): +1 where a network flow meter feeds the DMA, -1 where it drains it, else 0."""
-        matrix = np.zeros((len(self.dmas), len(self.meters)), np.int8)
-        for column, meter in enumerate(self.meters):
-            if meter.is_network_flow:
-                if meter.to_dma is not None:
-                    matrix[self.dma_row[meter.to_dma], column] += 1
-                if meter.from_dma is not None:
-                    matrix[self.dma_row[meter.from_dma], column] -= 1
+        return self.signs([dma.id for dma in self.dmas], range(len(self.meters)))
+
+    def signs(self, dmas: Sequence[str], rows: Sequence[int]) -> NDArray[np.int8]:
+        """(dmas, rows): `incidence` of these DMAs and meter rows alone; of a large site the whole fills the memory."""
+        place = {dma: number for number, dma in enumerate(dmas)}
+        matrix = np.zeros((len(dmas), len(rows)), np.int8)
+        for column, row in enumerate(rows):
+            meter = self.meters[row]
+            if meter.to_dma in place:
+                matrix[place[meter.to_dma], column] += 1
+            if meter.from_dma in place:
+                matrix[place[meter.from_dma], column] -= 1
         return matrix
 
     def neighbours(self, dma: str) -> tuple[str, ...]:
         """DMAs that share a boundary meter or a boundary valve with this one, in the site's order."""
-        pairs = [(m.from_dma, m.to_dma) for m in self.meters if m.is_network_flow and m.from_dma and m.to_dma]
-        touching = {a if b == dma else b for a, b in [*pairs, *self.valves] if dma in (a, b)}
-        return tuple(d.id for d in self.dmas if d.id in touching)
+        return tuple(self.dmas[row].id for row in self._topology.neighbours(self.dma_row[dma]))
 
     def channels(self, dma: str) -> tuple[int, ...]:
-        """Rows of the meters this DMA's engine reads: its own, and its neighbours' flows and levels.
+        """Rows of the meters this DMA's engine reads: its own, and its neighbours' flows and levels; ascending.
 
         A neighbour's inflow is needed to tell an opened boundary valve (one gains what the other loses) from a burst.
         """
-        near = self.neighbours(dma)
-        rows = []
-        for row, meter in enumerate(self.meters):
-            ends = {meter.dma, meter.from_dma, meter.to_dma}
-            shared = (meter.is_network_flow or meter.kind == "level") and not ends.isdisjoint(near)
-            if dma in ends or shared:
-                rows.append(row)
-        return tuple(rows)
+        return self._topology.channels(self.dma_row[dma])
 
     def subscribers(self) -> tuple[tuple[int, ...], ...]:
         """For each meter row, the DMA rows whose engines read it."""
-        wanted: list[list[int]] = [[] for _ in self.meters]
-        for row, dma in enumerate(self.dmas):
-            for meter in self.channels(dma.id):
-                wanted[meter].append(row)
-        return tuple(tuple(rows) for rows in wanted)
+        return self._topology.subscribers(len(self.meters))
 
     @property
     def shortest_lateness_minutes(self) -> int:

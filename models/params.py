@@ -50,15 +50,14 @@ class Params(NamedTuple):
 def params_of(site: Site, dma: str) -> Params:
     """Constants of the engine of one DMA of the site. Raises KeyError for a DMA that the site does not have."""
     here = site.dmas[site.dma_row[dma]]
-    meters = [site.meters[row] for row in site.channels(dma)]
+    rows = site.channels(dma)
+    meters = [site.meters[row] for row in rows]
     inflow_dmas = (dma, *site.neighbours(dma))
-    rows = [site.dma_row[d] for d in inflow_dmas]
-    signs = np.ascontiguousarray(site.incidence[np.ix_(rows, site.channels(dma))])
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
     facts = np.zeros(len(meters), FACTS)
-    for c, (row, meter) in enumerate(zip(site.channels(dma), meters, strict=True)):
+    for c, (row, meter) in enumerate(zip(rows, meters, strict=True)):
         facts[c] = (
             row, meter.lateness_minutes * 60_000, meter.is_network_flow, not meter.is_customer, meter.home == dma,
         )  # fmt: skip
@@ -75,7 +74,7 @@ def params_of(site: Site, dma: str) -> Params:
         return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
         inflows=len(inflow_dmas),
-        signs=signs,
+        signs=site.signs(inflow_dmas, rows),
         areas_m2=areas.astype(np.float64),
         pressure_channel=np.array(pressures, np.int32),
         zone_changes_ms=changes,
