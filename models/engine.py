@@ -13,7 +13,7 @@ from models.forest import EMPTY
 from models.gaps import amend_all
 from models.loop import close_until
 from models.network import longest_lateness_minutes
-from models.params import params_of
+from models.params import channel_rows, params_of
 from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
 from models.slots import LATE, PENDING, admit, fit_ring
 from models.state import DETECTION, EVENT, Buffers, new_buffers, restore, snapshot
@@ -76,10 +76,11 @@ class Engine:
         self.site, self.dma, self.bundle = site, dma, bundle
         self._params = params_of(site, dma)
         self._fingerprint = site.fingerprint(dma)
-        self._meters = tuple(site.meters[row] for row in site.channels(dma))
+        rows, customers = channel_rows(site, dma)
+        self._meters = tuple(site.meters[row] for row in rows)
         series = self._params.inflows + self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
-        self._buffers = new_buffers(len(self._meters), series, slot_minutes, longest)
+        self._buffers = new_buffers(len(rows), len(customers), series, slot_minutes, longest)
         self._pending: Records = np.zeros(ROOM, PENDING)
         self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest
@@ -109,7 +110,7 @@ class Engine:
         closed_ms = NEVER
         while True:
             done, self._waiting, more_accepted, more_late, began_ms, frontier_ms = admit(
-                readings, done, p.facts, p.waited, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.heard,
+                readings, done, p.lookup, p.facts, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.customers, b.heard,
                 self._pending, self._waiting, verdicts, frontiers_ms,
             )  # fmt: skip
             accepted, late = accepted + more_accepted, late + more_late
@@ -150,7 +151,8 @@ class Engine:
         """
         p = self._params
         at = np.flatnonzero(verdicts == LATE)
-        channels = np.searchsorted(p.facts["meter"], readings["meter"][at])
+        channels = p.lookup["channel"][np.searchsorted(p.lookup["meter"], readings["meter"][at])]
+        at, channels = at[channels < len(self._meters)], channels[channels < len(self._meters)]
         filling = (p.signs[0][channels] != 0) & (readings["kind"][at] == FLOW) & (readings["quality"][at] != BAD)
         at, channels = at[filling], channels[filling]
         if not len(at):
@@ -183,16 +185,15 @@ class Engine:
 
     def meter_health(self) -> list[MeterHealth]:
         """How each meter that this DMA reports on reports, in the site's order; neighbours' meters are left out."""
-        return [
-            MeterHealth(
-                meter.id,
-                None if row["latest_ms"] == NEVER else int(row["latest_ms"]),
-                int(row["readings"]),
-                int(row["late"]),
-            )
-            for meter, row in zip(self._meters, self._buffers.channels, strict=True)
-            if meter.home == self.dma
-        ]
+        p, b = self._params, self._buffers
+        health = []
+        for place in p.lookup[p.facts["is_home"][p.lookup["channel"]]]:
+            c = int(place["channel"]) - len(b.channels)
+            row = b.customers[c] if c >= 0 else b.channels[c]  # counted from their end
+            latest_ms = None if row["latest_ms"] == NEVER else int(row["latest_ms"])
+            meter = self.site.meters[place["meter"]]
+            health.append(MeterHealth(meter.id, latest_ms, int(row["readings"]), int(row["late"])))
+        return health
 
     def snapshot(self) -> bytes:
         """All state as one checksummed blob; `restore` of it continues exactly here."""
@@ -200,7 +201,8 @@ class Engine:
 
     def restore(self, blob: bytes) -> None:
         """Continue from a snapshot. Raises ValueError when it is torn or not of this DMA, network and format."""
-        arrays = restore(blob, self.dma, self._fingerprint, self._arrays())
+        is_customer = self._params.lookup["channel"] >= len(self._meters)
+        arrays = restore(blob, self.dma, self._fingerprint, self._arrays(), is_customer)
         pending = arrays.pop("pending")
         if not 0 <= arrays["row"][0]["position"] < len(arrays["flow_z"]):
             raise ValueError(f"state of {self.dma!r}: found position {arrays['row'][0]['position']} in its rings")

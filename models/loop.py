@@ -46,7 +46,7 @@ def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
 @njit(cache=False, forceinline=True)
 def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
     """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
-    for c in p.waited:
+    for c in range(values.shape[0]):
         if not p.facts[c]["is_flow"]:
             continue
         value = values[c]
@@ -66,7 +66,7 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     for s in range(p.pressure_channel.shape[0]):
         b.series[p.inflows + s]["value"] = values[p.pressure_channel[s]]
     needed = present = 0
-    for c in p.waited:
+    for c in range(values.shape[0]):
         if p.signs[0, c] != 0 or p.areas_m2[0, c] > 0.0:
             needed += 1
             present += not np.isnan(values[c])

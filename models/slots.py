@@ -49,18 +49,15 @@ def slot_end(time_ms: int, slot_ms: int) -> int:
 
 
 @njit(cache=False, forceinline=True)
-def newest_of_others(latest_ms: NDArray[np.int64], waited: NDArray[np.int32]) -> int:
-    """Newest time that a single wrong clock can't bring about; NEVER before enough meters have spoken.
-
-    `latest_ms` (C,), `waited` the channels that are waited for.
-    """
+def newest_of_others(latest_ms: NDArray[np.int64]) -> int:
+    """Newest time that a single wrong clock can't bring about; NEVER before enough meters have spoken."""
     first = second = NEVER
-    for c in waited:
+    for c in range(latest_ms.shape[0]):
         if latest_ms[c] > first:
             first, second = latest_ms[c], first
         elif latest_ms[c] > second:
             second = latest_ms[c]
-    return second if waited.shape[0] >= 3 else first
+    return second if latest_ms.shape[0] >= 3 else first
 
 
 @njit(cache=False, forceinline=True)
@@ -78,7 +75,6 @@ def is_due(
     heard: NDArray[np.int64],
     channels: Records,
     facts: Records,
-    waited: NDArray[np.int32],
     newest_ms: int,
     end_ms: int,
 ) -> bool:
@@ -88,7 +84,7 @@ def is_due(
     number of readings in the slot and one at or past its end; otherwise, and while its habit is not known yet, it is given
     its whole lateness, counted on `newest_ms`, the time of the others.
     """
-    for c in waited:
+    for c in range(heard.shape[0]):
         if newest_ms <= end_ms + facts[c]["lateness_ms"]:
             channel = channels[c]
             usual = channel["per_slot"]
@@ -98,9 +94,9 @@ def is_due(
 
 
 @njit(cache=False, forceinline=True)
-def close_slot(heard: NDArray[np.int64], channels: Records, waited: NDArray[np.int32]) -> None:
+def close_slot(heard: NDArray[np.int64], channels: Records) -> None:
     """Learn how many readings each meter sends in a slot, and clear the slot's row of the ring."""
-    for c in waited:
+    for c in range(heard.shape[0]):
         if heard[c] == 0:
             continue
         count, channel = bits(heard[c]), channels[c]
@@ -142,7 +138,6 @@ def close_due(
     heard: NDArray[np.int64],
     channels: Records,
     facts: Records,
-    waited: NDArray[np.int32],
     newest_ms: int,
     frontier_ms: int,
     slot_ms: int,
@@ -151,49 +146,50 @@ def close_due(
     while True:
         following = frontier_ms + slot_ms
         minutes = heard[(following // slot_ms) % heard.shape[0]]
-        if not is_due(minutes, channels, facts, waited, newest_ms, following):
+        if not is_due(minutes, channels, facts, newest_ms, following):
             return frontier_ms
-        close_slot(minutes, channels, waited)
+        close_slot(minutes, channels)
         frontier_ms = following
 
 
 @njit(cache=False, forceinline=True)
-def count(channel: Record, time_ms: int, newest_ms: int, lateness_ms: int) -> bool:
-    """Note a customer meter's reading; whether it is late."""
+def count(customer: Record, time_ms: int, newest_ms: int, lateness_ms: int) -> bool:
+    """Note a customer meter's reading (CUSTOMER); whether it is late."""
     is_late = newest_ms != NEVER and time_ms < newest_ms - lateness_ms
-    channel["readings"] += 1
-    channel["late"] += is_late
-    channel["latest_ms"] = max(channel["latest_ms"], time_ms)
+    customer["readings"] += 1
+    customer["late"] += is_late
+    customer["latest_ms"] = max(customer["latest_ms"], time_ms)
     return is_late
 
 
 @njit(cache=False, forceinline=True)
-def channel_of(facts: Records, meter: int, guess: int) -> int:
-    """Row of `facts` with this meter, -1 where there is none. A meter comes again, or they take turns: a `guess` saves most
+def place_of(lookup: Records, meter: int, guess: int) -> int:
+    """Row of `lookup` with this meter, -1 where there is none. A meter comes again, or they take turns: a `guess` saves most
     searches, and no DMA holds a table of all meters of the site."""
-    for c in range(guess, min(guess + 2, facts.shape[0])):
-        if facts[c]["meter"] == meter:
-            return c
-    low, high = 0, facts.shape[0]
+    for k in range(guess, min(guess + 2, lookup.shape[0])):
+        if lookup[k]["meter"] == meter:
+            return k
+    low, high = 0, lookup.shape[0]
     while low < high:
         middle = (low + high) // 2
-        if facts[middle]["meter"] < meter:
+        if lookup[middle]["meter"] < meter:
             low = middle + 1
         else:
             high = middle
-    return low if low < facts.shape[0] and facts[low]["meter"] == meter else -1
+    return low if low < lookup.shape[0] and lookup[low]["meter"] == meter else -1
 
 
 @njit(cache=True)
 def admit(
     readings: Records,
     done: int,
+    lookup: Records,
     facts: Records,
-    waited: NDArray[np.int32],
     longest_lateness_ms: int,
     slot_ms: int,
     row: Records,
     channels: Records,
+    customers: Records,
     heard: NDArray[np.int64],
     pending: Records,
     waiting: int,
@@ -204,32 +200,34 @@ def admit(
 
     `readings` (n,) READING in order of arrival, from `done` on. `verdicts` (n,) becomes OPEN, LATE or, for customer
     meters, which no slot waits for, COUNTED or LATE, or FOREIGN; `frontiers_ms` (n,) the frontier when the reading came,
-    NEVER before the first. `heard` (R, C): the minutes in which each meter has a reading, for each of the R slots past the
+    NEVER before the first. `heard` (R, W): the minutes in which each meter has a reading, for each of the R slots past the
     frontier, a ring by slot number. A slot further ahead than R is not noted, so it waits for its lateness.
 
     Returns how many readings are done, less than all when `pending` was full; how many wait; how many are neither late nor
     foreign; how many are late; and the frontier (end of the newest closed slot) before the first one and after the last.
     """
-    readings, facts, waited, channels, heard, pending = borrowed((readings, facts, waited, channels, heard, pending))
+    readings, lookup, facts, channels = borrowed((readings, lookup, facts, channels))
+    customers, heard, pending = borrowed((customers, heard, pending))
     believed = channels["believed_ms"]
     frontier_ms = began_ms = row[0]["frontier_ms"]
-    newest = newest_of_others(believed, waited)
+    newest = newest_of_others(believed)
     top = NEVER
-    for c in waited:
+    for c in range(channels.shape[0]):
         top = max(top, believed[c])
     ring = heard.shape[0]
-    accepted = late = c = 0
+    accepted = late = k = 0
     while done < readings.shape[0]:
         reading = readings[done]
-        found = channel_of(facts, reading["meter"], c)
+        found = place_of(lookup, reading["meter"], k)
         if found < 0 or reading["kind"] == BATTERY:
             verdicts[done] = FOREIGN
             done += 1
             continue
-        c, time = found, reading["time_ms"]
+        k = found
+        c, time = lookup[k]["channel"], reading["time_ms"]
         frontiers_ms[done] = frontier_ms
-        if not facts[c]["is_waited_for"]:
-            is_late = count(channels[c], time, newest, facts[c]["lateness_ms"])
+        if c >= channels.shape[0]:
+            is_late = count(customers[c - channels.shape[0]], time, newest, facts[c]["lateness_ms"])
             verdicts[done] = LATE if is_late else COUNTED
             late += is_late
             accepted += not is_late
@@ -256,8 +254,8 @@ def admit(
         if believe(channels[c], time, top, longest_lateness_ms + HOUR_MS):
             top = max(top, time)
         if time > newest:
-            newest = newest_of_others(believed, waited)
-        frontier_ms = close_due(heard, channels, facts, waited, newest, frontier_ms, slot_ms)
+            newest = newest_of_others(believed)
+        frontier_ms = close_due(heard, channels, facts, newest, frontier_ms, slot_ms)
     row[0]["frontier_ms"] = frontier_ms
     return done, waiting, accepted, late, began_ms, frontier_ms
 

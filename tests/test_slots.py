@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.params import FACTS
+from models.params import FACTS, LOOKUP
 from models.schema import BAD, BATTERY, FLOW, LEVEL, NEVER, READING, REGISTER
 from models.slots import (
     COUNTED,
@@ -16,15 +16,15 @@ from models.slots import (
     OPEN,
     PENDING,
     admit,
-    channel_of,
     drop_until,
     fill_slots,
     fit_ring,
     in_order,
     newest_of_others,
+    place_of,
     slot_end,
 )
-from models.state import CHANNEL, ROW
+from models.state import CHANNEL, CUSTOMER, ROW
 
 SLOT = 900_000
 
@@ -36,10 +36,17 @@ def new_channels(count):
     return channels
 
 
+def lookup_of(waited):
+    """Meters of other DMAs lie between; channels that are waited for come first."""
+    lookup = np.zeros(len(waited), LOOKUP)
+    lookup["meter"] = 3 * np.arange(len(waited)) + 1
+    lookup["channel"] = np.argsort(np.argsort(~waited, kind="stable"), kind="stable")
+    return lookup
+
+
 def facts_of(waited, lateness):
     facts = np.zeros(len(waited), FACTS)
-    facts["meter"] = 3 * np.arange(len(waited)) + 1  # meters of other DMAs lie between
-    facts["is_waited_for"], facts["lateness_ms"] = waited, lateness
+    facts["lateness_ms"][lookup_of(waited)["channel"]] = lateness
     return facts
 
 
@@ -51,26 +58,28 @@ def readings_of(channel, time_ms):
 
 def admitted(channel, time_ms, waited, lateness, heard=None, room=2):
     """Verdicts and frontier. There is room for two more readings each time, so most blocks are taken in parts."""
-    facts, block = facts_of(waited, lateness), readings_of(channel, time_ms)
-    heard = np.zeros((64, len(waited)), np.int64) if heard is None else heard
+    lookup, facts, block = lookup_of(waited), facts_of(waited, lateness), readings_of(channel, time_ms)
+    own = int(waited.sum())
+    heard = np.zeros((64, own), np.int64) if heard is None else heard
     verdicts, frontiers = np.zeros(len(channel), np.uint8), np.zeros(len(channel), np.int64)
-    longest = int(facts["lateness_ms"][waited].max(initial=0))
-    channels, row = new_channels(len(waited)), np.zeros(1, ROW)
-    row["frontier_ms"] = frontier = NEVER
-    rows, pending = np.flatnonzero(waited).astype(np.int32), np.zeros(0, PENDING)
+    longest = int(facts["lateness_ms"][:own].max(initial=0))
+    channels, customers = new_channels(own), np.zeros(len(waited) - own, CUSTOMER)
+    row, pending, frontier = np.zeros(1, ROW), np.zeros(0, PENDING), NEVER
+    row["frontier_ms"] = NEVER
     done = waiting = accepted = late = 0
     while done < len(block):
         pending = np.concatenate([pending, np.zeros(room, PENDING)])
         done, waiting, good, bad, began, frontier = admit(
-            block, done, facts, rows, longest, SLOT, row, channels, heard, pending, waiting, verdicts, frontiers
+            block, done, lookup, facts, longest, SLOT, row, channels, customers, heard, pending, waiting, verdicts, frontiers
         )  # fmt: skip
         accepted, late = accepted + good, late + bad
         assert frontier == row["frontier_ms"][0] >= began
     assert pending["value"][:waiting].tolist() == np.flatnonzero(verdicts == OPEN).tolist()
-    assert pending["channel"][:waiting].tolist() == np.asarray(channel)[verdicts == OPEN].tolist()
+    assert pending["channel"][:waiting].tolist() == lookup["channel"][np.asarray(channel)[verdicts == OPEN]].tolist()
     assert (accepted, late) == (int((verdicts != LATE).sum()), int((verdicts == LATE).sum()))
-    assert channels["late"].tolist() == [int((verdicts[channel == c] == LATE).sum()) for c in range(len(waited))]
-    assert channels["readings"].tolist() == [int((channel == c).sum()) for c in range(len(waited))]
+    for name, counts in (("late", verdicts == LATE), ("readings", verdicts >= 0)):
+        found = np.concatenate([channels[name], customers[name]])[lookup["channel"]]
+        assert found.tolist() == [int(counts[channel == c].sum()) for c in range(len(waited))]
     return verdicts, frontier
 
 
@@ -189,7 +198,7 @@ def test_an_interval_belongs_to_the_slot_that_it_ends_in():
     ("latest", "expected"), [([NEVER, NEVER], NEVER), ([5, 9], 9), ([5, 9, 7], 7), ([5, NEVER, NEVER], NEVER)]
 )
 def test_one_clock_alone_does_not_move_the_others_time(latest, expected):
-    assert newest_of_others(np.array(latest), np.arange(len(latest), dtype=np.int32)) == expected
+    assert newest_of_others(np.array(latest)) == expected
 
 
 def test_readings_of_other_meters_and_of_batteries_are_passed_over():
@@ -198,9 +207,10 @@ def test_readings_of_other_meters_and_of_batteries_are_passed_over():
     block["meter"][2], block["kind"][3] = 3, BATTERY
     row, channels, verdicts, frontiers = np.zeros(1, ROW), new_channels(2), np.zeros(4, np.uint8), np.zeros(4, np.int64)
     row["frontier_ms"] = NEVER
-    rows, heard, pending = np.arange(2, dtype=np.int32), np.zeros((6, 2), np.int64), np.zeros(4, PENDING)
+    heard, pending, customers = np.zeros((6, 2), np.int64), np.zeros(4, PENDING), np.zeros(0, CUSTOMER)
     found = admit(
-        block, 0, facts_of(waited, 0), rows, 0, SLOT, row, channels, heard, pending, 0, verdicts, frontiers
+        block, 0, lookup_of(waited), facts_of(waited, 0), 0, SLOT, row, channels, customers, heard, pending, 0, verdicts,
+        frontiers,
     )  # fmt: skip
     assert verdicts.tolist() == [OPEN, OPEN, FOREIGN, FOREIGN]
     assert found[:4] == (4, 2, 2, 0)
@@ -209,10 +219,10 @@ def test_readings_of_other_meters_and_of_batteries_are_passed_over():
 
 @given(meters=st.sets(st.integers(0, 30), min_size=1), wanted=st.integers(-1, 31), guess=st.integers(0, 31))
 def test_a_meter_is_found_wherever_the_search_begins(meters, wanted, guess):
-    facts = np.zeros(len(meters), FACTS)
-    facts["meter"] = sorted(meters)
+    lookup = np.zeros(len(meters), LOOKUP)
+    lookup["meter"] = sorted(meters)
     expected = sorted(meters).index(wanted) if wanted in meters else -1
-    assert channel_of(facts, wanted, guess) == expected
+    assert place_of(lookup, wanted, guess) == expected
 
 
 @settings(max_examples=200, deadline=None)
