@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +36,7 @@ _LARGEST: Final = sys.float_info.max
 _ID = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(msgspec.Struct, frozen=True, gc=False):
     """One instrument. `from_dma` and `to_dma` are set for network meters, `dma` for all others."""
 
     id: str
