@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from models import explain
 from models.forest import EMPTY
-from models.gaps import amend
-from models.loop import close_slots
+from models.gaps import amend_all
+from models.loop import close_until
 from models.network import longest_lateness_minutes
-from models.params import params_of
-from models.schema import BAD, BATTERY, FLOW, NEVER, Alert, Readings, Records
-from models.slots import LATE, OPEN, PENDING, admit, fill_slots, fit_ring, slot_end
+from models.params import channel_rows, params_of
+from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
+from models.slots import LATE, PENDING, admit, fit_ring
 from models.state import DETECTION, EVENT, Buffers, new_buffers, restore, snapshot
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 CHUNK_SLOTS: Final = 256  # slots judged in one call: bounds memory when a long backlog closes at once
 
+ROOM: Final = 64  # readings that may wait before their array grows; it doubles
+
+NO_DETECTIONS: Final[Records] = np.zeros(0, DETECTION)
+
 REVISIONS_A_SLOT: Final = 3  # of one row of the event table: ended, raised anew, revised
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What one block of readings brought about."""
 
     alerts: list[Alert]
@@ -73,14 +76,13 @@ class Engine:
         self.site, self.dma, self.bundle = site, dma, bundle
         self._params = params_of(site, dma)
         self._fingerprint = site.fingerprint(dma)
-        rows = site.channels(dma)
+        rows, customers = channel_rows(site, dma)
         self._meters = tuple(site.meters[row] for row in rows)
-        self._channel_of = np.full(len(site.meters), -1, np.int32)
-        self._channel_of[list(rows)] = np.arange(len(rows), dtype=np.int32)
         series = self._params.inflows + self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
-        self._buffers = new_buffers(len(rows), series, slot_minutes, longest)
-        self._pending: Records = np.zeros(0, PENDING)
+        self._buffers = new_buffers(len(rows), len(customers), series, slot_minutes, longest)
+        self._pending: Records = np.zeros(ROOM, PENDING)
+        self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest
 
     @property
@@ -100,85 +102,98 @@ class Engine:
         comes after its slot was closed is counted as late; it may add to what an open event has lost, and changes nothing
         else.
         """
-        channel = self._channel_of[readings["meter"]]
-        keep = (channel >= 0) & (readings["kind"] != BATTERY)
-        readings, channel = readings[keep], channel[keep]
-        verdicts, frontiers_ms = np.zeros(len(readings), np.uint8), np.zeros(len(readings), np.int64)
+        if not readings.flags.carray:
+            readings = readings.copy()  # kernels are compiled for one layout, and compiling takes seconds
         p, b = self._params, self._buffers
-        closed_ms = int(b.row[0]["frontier_ms"])
-        frontier_ms = int(
-            admit(
-                channel, np.ascontiguousarray(readings["time_ms"]), b.channels, b.heard, p.is_waited_for, p.lateness_ms,
-                p.longest_lateness_ms, p.slot_ms, closed_ms, verdicts, frontiers_ms,
-            )
-        )  # fmt: skip
-        is_open = verdicts == OPEN
-        fresh = np.zeros(int(is_open.sum()), PENDING)
-        for name in ("time_ms", "value", "kind", "quality"):
-            fresh[name] = readings[name][is_open]
-        fresh["channel"] = channel[is_open]
-        self._pending = np.concatenate([self._pending, fresh])
-        if closed_ms == NEVER:
-            # the grid begins a lateness before the first reading; nothing earlier was ever open
-            closed_ms = self._first_frontier(readings["time_ms"][p.is_waited_for[channel]])
+        verdicts, frontiers_ms = np.empty(len(readings), np.uint8), np.empty(len(readings), np.int64)
+        done = accepted = late = 0
+        closed_ms = NEVER
+        while True:
+            done, self._waiting, more_accepted, more_late, began_ms, frontier_ms = admit(
+                readings, done, p.lookup, p.facts, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.customers, b.heard,
+                self._pending, self._waiting, verdicts, frontiers_ms,
+            )  # fmt: skip
+            accepted, late = accepted + more_accepted, late + more_late
+            if closed_ms == NEVER:
+                closed_ms = began_ms
+            if done == len(readings):
+                break
+            self._pending = np.concatenate([self._pending, np.zeros(max(ROOM, len(self._pending)), PENDING)])
+        if frontier_ms == closed_ms and not late:
+            return StepResult([], NO_DETECTIONS, accepted, late, 0)
         found = _Found()
-        is_late = verdicts == LATE
-        # a late reading meets the slots that were closed when it came, however the readings were grouped
-        filling = is_late & (p.signs[0][channel] != 0) & (readings["kind"] == FLOW) & (readings["quality"] != BAD)
-        for at in np.flatnonzero(filling).tolist():
-            self._close(closed_ms, int(frontiers_ms[at]), origin, found)
-            closed_ms = max(closed_ms, int(frontiers_ms[at]))
-            amend(b, p, channel[at], slot_end(int(readings["time_ms"][at]), p.slot_ms), readings["value"][at])
+        if late:
+            closed_ms = self._amend(readings, verdicts, frontiers_ms, closed_ms, origin, found)
         self._close(closed_ms, frontier_ms, origin, found)
+        if len(self._pending) > 4 * max(ROOM, self._waiting):  # a backlog is over
+            self._pending = self._pending[: max(ROOM, self._waiting)].copy()
+        detections = found.detections
         return StepResult(
             alerts=found.alerts,
-            detections=np.concatenate(found.detections) if found.detections else np.zeros(0, DETECTION),
-            accepted=int((~is_late).sum()),
-            late=int(is_late.sum()),
+            detections=detections[0] if len(detections) == 1 else np.concatenate([NO_DETECTIONS, *detections]),
+            accepted=accepted,
+            late=late,
             duplicates=found.duplicates,
         )
 
-    def _first_frontier(self, times_ms: NDArray[np.int64]) -> int:
-        if len(times_ms) == 0:
-            return NEVER
+    def _amend(
+        self,
+        readings: Readings,
+        verdicts: NDArray[np.uint8],
+        frontiers_ms: NDArray[np.int64],
+        closed_ms: int,
+        origin: Literal["live", "replay"],
+        found: _Found,
+    ) -> int:
+        """Late flows into the gaps of the slots that were closed when each came, however the readings were grouped.
+
+        Closes what was closed by the last of them; returns its end.
+        """
         p = self._params
-        return int(slot_end(int(times_ms[0]), p.slot_ms) - p.slot_ms - slot_end(p.longest_lateness_ms, p.slot_ms))
+        at = np.flatnonzero(verdicts == LATE)
+        channels = p.lookup["channel"][np.searchsorted(p.lookup["meter"], readings["meter"][at])]
+        at, channels = at[channels < len(self._meters)], channels[channels < len(self._meters)]
+        filling = (p.signs[0][channels] != 0) & (readings["kind"][at] == FLOW) & (readings["quality"][at] != BAD)
+        at, channels = at[filling], channels[filling]
+        if not len(at):
+            return closed_ms
+        edges = np.flatnonzero(np.diff(frontiers_ms[at])) + 1
+        for part, of in zip(np.split(at, edges), np.split(channels, edges), strict=True):
+            until_ms = int(frontiers_ms[part[0]])
+            self._close(closed_ms, until_ms, origin, found)
+            closed_ms = max(closed_ms, until_ms)
+            amend_all(tuple(self._buffers), tuple(p), readings[part], of)
+        return closed_ms
 
     def _close(self, closed_ms: int, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> None:
         """Judge the slots that end in (closed_ms, frontier_ms]."""
         p, b = self._params, self._buffers
-        b.row[0]["frontier_ms"] = max(frontier_ms, closed_ms)
         while closed_ms < frontier_ms:
             until_ms = min(frontier_ms, closed_ms + CHUNK_SLOTS * p.slot_ms)
-            ends_ms = np.arange(closed_ms + p.slot_ms, until_ms + 1, p.slot_ms, dtype=np.int64)
-            ready = self._pending["time_ms"] <= until_ms
-            due = self._pending[ready]
-            self._pending = self._pending[~ready]
-            values = np.full((len(ends_ms), len(self._meters)), np.nan)
-            order = np.lexsort((due["time_ms"], due["channel"]))
-            found.duplicates += int(fill_slots(due, order, b.channels, int(ends_ms[0]), p.slot_ms, values))
-            detections = np.zeros(len(ends_ms), DETECTION)
-            transitions = np.zeros(REVISIONS_A_SLOT * len(b.events) * len(ends_ms), EVENT)
-            written, count = close_slots(b, p, self._forest, values, ends_ms, detections, transitions)
+            slots = (until_ms - closed_ms) // p.slot_ms
+            detections = np.empty(slots, DETECTION)
+            transitions = np.empty(REVISIONS_A_SLOT * len(b.events) * slots, EVENT)
+            self._waiting, duplicates, written, count = close_until(
+                tuple(b), tuple(p), tuple(self._forest), self._pending, self._waiting, closed_ms, until_ms, detections,
+                transitions,
+            )  # fmt: skip
+            found.duplicates += duplicates
             found.detections.append(detections[:written])
-            found.alerts += [
-                explain.alert(self.site, self.dma, self._meters, transition, self.bundle, origin)
-                for transition in transitions[:count]
-            ]
+            for i in range(count):
+                found.alerts.append(explain.alert(self.site, self.dma, self._meters, transitions[i], self.bundle, origin))
             closed_ms = until_ms
 
     def meter_health(self) -> list[MeterHealth]:
         """How each meter that this DMA reports on reports, in the site's order; neighbours' meters are left out."""
-        return [
-            MeterHealth(
-                meter.id,
-                None if row["latest_ms"] == NEVER else int(row["latest_ms"]),
-                int(row["readings"]),
-                int(row["late"]),
-            )
-            for meter, row in zip(self._meters, self._buffers.channels, strict=True)
-            if meter.home == self.dma
-        ]
+        p, b = self._params, self._buffers
+        health = []
+        for place in p.lookup[p.facts["is_home"][p.lookup["channel"]]]:
+            c = int(place["channel"]) - len(b.channels)
+            row = b.customers[c] if c >= 0 else b.channels[c]  # counted from their end
+            latest_ms = None if row["latest_ms"] == NEVER else int(row["latest_ms"])
+            meter = self.site.meters[place["meter"]]
+            health.append(MeterHealth(meter.id, latest_ms, int(row["readings"]), int(row["late"])))
+        return health
 
     def snapshot(self) -> bytes:
         """All state as one checksummed blob; `restore` of it continues exactly here."""
@@ -186,7 +201,8 @@ class Engine:
 
     def restore(self, blob: bytes) -> None:
         """Continue from a snapshot. Raises ValueError when it is torn or not of this DMA, network and format."""
-        arrays = restore(blob, self.dma, self._fingerprint, self._arrays())
+        is_customer = self._params.lookup["channel"] >= len(self._meters)
+        arrays = restore(blob, self.dma, self._fingerprint, self._arrays(), is_customer)
         pending = arrays.pop("pending")
         if not 0 <= arrays["row"][0]["position"] < len(arrays["flow_z"]):
             raise ValueError(f"state of {self.dma!r}: found position {arrays['row'][0]['position']} in its rings")
@@ -194,8 +210,9 @@ class Engine:
             raise ValueError(f"state of {self.dma!r}: found readings of meters that it does not have")
         rows = len(self._buffers.heard)
         arrays["heard"] = fit_ring(arrays["heard"], rows, int(arrays["row"][0]["frontier_ms"]), self._params.slot_ms)
-        self._pending = pending
+        self._waiting = len(pending)
+        self._pending = np.concatenate([pending, np.zeros(ROOM, PENDING)])
         self._buffers = Buffers(**arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {**self._buffers._asdict(), "pending": self._pending}
+        return {**self._buffers._asdict(), "pending": self._pending[: self._waiting]}

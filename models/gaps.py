@@ -6,15 +6,17 @@ meanwhile is known after all, and joins its `lost_m3`; the event's next revision
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.borrow import borrowed
 from models.events import FREE, GONE, METER_FAULT, NIGHT_FLOW_LEAK, known_excess
 from models.params import Params
 from models.schema import NEVER, Record, Records
+from models.slots import slot_end
 from models.state import Buffers
 
 MOST_FLOWS: Final = 62  # bits of `missing`; a DMA with more flow meters remembers no gaps
@@ -89,6 +91,14 @@ def credit(b: Buffers, p: Params, gap: Record) -> None:
 
 
 @njit(cache=True)
+def amend_all(buffers: tuple[Any, ...], params: tuple[Any, ...], readings: Records, channels: NDArray[np.int64]) -> None:
+    """`amend` with late flows (READING), in order of arrival. `buffers`, `params` as plain tuples (`loop.close_until`)."""
+    b, p = borrowed(Buffers(*buffers)), borrowed(Params(*params))
+    for i in range(readings.shape[0]):
+        amend(b, p, channels[i], slot_end(readings[i]["time_ms"], p.slot_ms), readings[i]["value"])
+
+
+@njit(cache=False)
 def amend(b: Buffers, p: Params, channel: int, slot_end_ms: int, value_m3h: float) -> None:
     """A flow that came after its slot was closed. The first one of a meter stands for the slot; others change nothing."""
     sign = p.signs[0, channel]

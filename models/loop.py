@@ -2,15 +2,21 @@
 
 One pass, in event time, one slot after the other, with all state in `Buffers`: what comes out depends only on the
 sequence of slots, never on how many of them were closed in one call.
+
+The parts are compiled into the loop (`forceinline`) and share arrays that are not counted (`borrow.py`): a slot of a quiet
+DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
+from models.borrow import borrowed
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
@@ -21,6 +27,7 @@ from models.meters import net_inflow, watch_flat
 from models.params import Params
 from models.profile import expect, learn
 from models.schema import NEVER, Records
+from models.slots import drop_until, fill_slots, in_order
 from models.state import Buffers
 
 DAY_MS = 86_400_000
@@ -28,7 +35,7 @@ MINUTE_MS = 60_000
 BAND_SPREADS = 3.0
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
     """Local day (days since the epoch) and minute of that day in which a slot begins."""
     change = np.searchsorted(p.zone_changes_ms, slot_start_ms, "right") - 1
@@ -36,22 +43,22 @@ def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
     return local_ms // DAY_MS, (local_ms % DAY_MS) // MINUTE_MS
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
     """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
     for c in range(values.shape[0]):
-        if not p.is_flow[c]:
+        if not p.facts[c]["is_flow"]:
             continue
         value = values[c]
         verdict = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
-        if p.is_home[c]:
+        if p.facts[c]["is_home"]:
             count = judge_meter(b, c, verdict == 2, value, slot_end_ms, p.slot_ms, out, count)
         if verdict:
             values[c] = np.nan
     return count
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     """Net inflows and pressures of this slot; returns the share of the DMA's own flow and level meters with a value."""
     for s in range(p.inflows):
@@ -67,7 +74,7 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
     return present / max(needed, 1)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) -> None:
     """Expectation and residual of every series, and the mean word of the pressure loggers."""
     total, loggers = 0.0, 0
@@ -80,7 +87,7 @@ def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) 
     b.row[0]["pressure_z"] = total / loggers if loggers else np.nan
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def detect(
     b: Buffers,
     p: Params,
@@ -114,7 +121,7 @@ def detect(
     return night_over
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
     """Score of a detector's statistic against the DMA's own past; the statistic joins the day's maximum."""
     calibration.observe(b.calibrations[detector], statistic)
@@ -122,7 +129,7 @@ def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
     return calibration.score(statistic, level)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def begin_slot(b: Buffers, p: Params, day: int) -> None:
     """At local midnight, let the calibrations take in the day that is over."""
     row = b.row[0]
@@ -135,7 +142,7 @@ def begin_slot(b: Buffers, p: Params, day: int) -> None:
     row["day"] = day
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
     """Put this slot's residuals into the rings and compute its features."""
     row = b.row[0]
@@ -145,7 +152,7 @@ def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
     slot_features(b.flow_z, b.pressure_z, row["position"], p.slots_1h, row["night_z"], features)
 
 
-@njit(cache=False)
+@njit(cache=False, forceinline=True)
 def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, slot_end_ms: int) -> None:
     """Teach every profile this slot. The DMA's own is spared what an unsettled event brings."""
     settled = not is_unsettled(b.events, slot_end_ms)
@@ -156,25 +163,25 @@ def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, s
         )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=False, forceinline=True)
 def close_slots(
     b: Buffers,
     p: Params,
     forest: Forest,
     values: NDArray[np.float64],
-    slot_ends_ms: NDArray[np.int64],
+    closed_ms: int,
     detections: Records,
     transitions: Records,
 ) -> tuple[int, int]:
-    """Judge n consecutive closed slots. Returns how many detections and transitions were written.
+    """Judge the n slots that follow `closed_ms`. Returns how many detections and transitions were written.
 
     `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
-    overwritten. `slot_ends_ms` (n,) ascending. `detections` (n,), `transitions` holds three of each event and slot.
+    overwritten. `detections` (n,), `transitions` holds three of each event and slot.
     """
     row = b.row[0]
     written = count = 0
-    for i in range(slot_ends_ms.shape[0]):
-        end_ms = slot_ends_ms[i]
+    for i in range(values.shape[0]):
+        end_ms = closed_ms + (i + 1) * p.slot_ms
         row["frontier_ms"] = end_ms
         if not row["started"]:
             if np.all(np.isnan(values[i])):
@@ -215,3 +222,30 @@ def close_slots(
         count = follow(b, p, end_ms, coverage, transitions, count)
         learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
     return written, count
+
+
+@njit(cache=True)
+def close_until(
+    buffers: tuple[Any, ...],
+    params: tuple[Any, ...],
+    trees: tuple[Any, ...],
+    pending: Records,
+    waiting: int,
+    closed_ms: int,
+    until_ms: int,
+    detections: Records,
+    transitions: Records,
+) -> tuple[int, int, int, int]:
+    """Fill and judge the slots that end in (closed_ms, until_ms] from `pending[:waiting]`, which keeps the rest.
+
+    `buffers` is a Buffers, `params` a Params, `trees` a Forest, each as a plain tuple: numba takes 4.8 µs a call to see what
+    three named ones are, 2.2 for these (2026-11-24). Returns how many readings still wait, how many were superseded by a
+    later one of the same time, and how many detections and transitions were written.
+    """
+    b, p, forest = borrowed(Buffers(*buffers)), borrowed(Params(*params)), borrowed(Forest(*trees))
+    values = np.full(((until_ms - closed_ms) // p.slot_ms, b.channels.shape[0]), np.nan)
+    order = in_order(pending[:waiting], until_ms, b.channels.shape[0])
+    duplicates = fill_slots(pending, order, b.channels, closed_ms + p.slot_ms, p.slot_ms, values)
+    waiting = drop_until(pending, waiting, until_ms)
+    written, count = close_slots(b, p, forest, values, closed_ms, detections, transitions)
+    return waiting, duplicates, written, count

@@ -13,16 +13,18 @@ import functools
 import hashlib
 import re
 import sys
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ConfigError, Key, nearest, read_table
+from models.toml import network_pieces, read_toml
+from models.topology import Topology
 
 MeterKind = Literal["flow", "pressure", "level"]
 SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
@@ -34,8 +36,7 @@ _LARGEST: Final = sys.float_info.max
 _ID = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(msgspec.Struct, frozen=True, gc=False):
     """One instrument. `from_dma` and `to_dma` are set for network meters, `dma` for all others."""
 
     id: str
@@ -94,45 +95,41 @@ class Site:
     dma_row: dict[str, int] = field(repr=False)
     meter_row: dict[str, int] = field(repr=False)
 
+    @functools.cached_property
+    def _topology(self) -> Topology:
+        return Topology(self.dma_row, self.meters, self.valves)
+
     @property
     def incidence(self) -> NDArray[np.int8]:
         """(DMAs, meters): +1 where a network flow meter feeds the DMA, -1 where it drains it, else 0."""
-        matrix = np.zeros((len(self.dmas), len(self.meters)), np.int8)
-        for column, meter in enumerate(self.meters):
-            if meter.is_network_flow:
-                if meter.to_dma is not None:
-                    matrix[self.dma_row[meter.to_dma], column] += 1
-                if meter.from_dma is not None:
-                    matrix[self.dma_row[meter.from_dma], column] -= 1
+        return self.signs([dma.id for dma in self.dmas], range(len(self.meters)))
+
+    def signs(self, dmas: Sequence[str], rows: Sequence[int]) -> NDArray[np.int8]:
+        """(dmas, rows): `incidence` of these DMAs and meter rows alone; of a large site the whole fills the memory."""
+        place = {dma: number for number, dma in enumerate(dmas)}
+        matrix = np.zeros((len(dmas), len(rows)), np.int8)
+        for column, row in enumerate(rows):
+            meter = self.meters[row]
+            if meter.to_dma in place:
+                matrix[place[meter.to_dma], column] += 1
+            if meter.from_dma in place:
+                matrix[place[meter.from_dma], column] -= 1
         return matrix
 
     def neighbours(self, dma: str) -> tuple[str, ...]:
         """DMAs that share a boundary meter or a boundary valve with this one, in the site's order."""
-        pairs = [(m.from_dma, m.to_dma) for m in self.meters if m.is_network_flow and m.from_dma and m.to_dma]
-        touching = {a if b == dma else b for a, b in [*pairs, *self.valves] if dma in (a, b)}
-        return tuple(d.id for d in self.dmas if d.id in touching)
+        return tuple(self.dmas[row].id for row in self._topology.neighbours(self.dma_row[dma]))
 
     def channels(self, dma: str) -> tuple[int, ...]:
-        """Rows of the meters this DMA's engine reads: its own, and its neighbours' flows and levels.
+        """Rows of the meters this DMA's engine reads: its own, and its neighbours' flows and levels; ascending.
 
         A neighbour's inflow is needed to tell an opened boundary valve (one gains what the other loses) from a burst.
         """
-        near = self.neighbours(dma)
-        rows = []
-        for row, meter in enumerate(self.meters):
-            ends = {meter.dma, meter.from_dma, meter.to_dma}
-            shared = (meter.is_network_flow or meter.kind == "level") and not ends.isdisjoint(near)
-            if dma in ends or shared:
-                rows.append(row)
-        return tuple(rows)
+        return self._topology.channels(self.dma_row[dma])
 
     def subscribers(self) -> tuple[tuple[int, ...], ...]:
         """For each meter row, the DMA rows whose engines read it."""
-        wanted: list[list[int]] = [[] for _ in self.meters]
-        for row, dma in enumerate(self.dmas):
-            for meter in self.channels(dma.id):
-                wanted[meter].append(row)
-        return tuple(tuple(rows) for rows in wanted)
+        return self._topology.subscribers(len(self.meters))
 
     @property
     def shortest_lateness_minutes(self) -> int:
@@ -235,15 +232,6 @@ DEFAULT_ALERTS_PER_DMA_WEEK: Final = 0.1 * 7 / 30.44
 """0.1 unexplained alerts per DMA-month, what a live platform achieves (TARGETS: false alarms everywhere)."""
 
 
-def _toml(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:  # also a number of too many digits
-        raise ConfigError([f"{name}: not TOML: {error}"]) from None
-    except RecursionError:
-        raise ConfigError([f"{name}: not TOML: found lists or tables nested too deep; possible: a few levels"]) from None
-
-
 def _read_dmas(tables: list[Any], faults: list[str]) -> dict[str, Dma]:
     dmas: dict[str, Dma] = {}
     for number, table in enumerate(tables, 1):
@@ -286,22 +274,28 @@ def _lateness_minutes(values: dict[str, Any], stream: dict[str, Any]) -> int:
     return stream["latenessMinutes"] if own is None else own
 
 
-def _read_meters(tables: list[Any], dmas: dict[str, Dma], stream: dict[str, Any], faults: list[str]) -> dict[str, Meter]:
-    meters: dict[str, Meter] = {}
+def _read_meters(
+    tables: Iterable[Any], dmas: dict[str, Dma], stream: dict[str, Any], faults: list[str]
+) -> tuple[list[Meter], dict[str, int]]:
+    """The meters, and the row of each by its id."""
+    meters: list[Meter] = []
+    rows: dict[str, int] = {}
+    # one text for all that name a DMA or a kind, where the file has one each: 120 bytes a meter
+    same: dict[Any, Any] = {None: None, **{text: text for text in (*dmas, *get_args(MeterKind))}}
     for number, table in enumerate(tables, 1):
         name = table.get("id", number) if isinstance(table, dict) else number
         where = f"network.toml: [[meter]] {name!r}"
         before = len(faults)
         values = read_table(table, _METER_KEYS, where, faults)
         faults += _meter_faults(table, values, dmas, where)
-        if values["id"] in meters:
+        if values["id"] in rows:
             faults.append(f"{where}: key 'id': {values['id']!r} is there twice; possible: one table per meter")
         if len(faults) == before:
-            meters[values["id"]] = Meter(
-                values["id"], values["kind"], values["from"], values["to"], values["dma"], values["tankAreaM2"] or 0.0,
-                _lateness_minutes(values, stream),
-            )  # fmt: skip
-    return meters
+            rows[values["id"]] = len(meters)
+            start, end, dma = (same[values[key]] for key in ("from", "to", "dma"))
+            area, lateness = values["tankAreaM2"] or 0.0, _lateness_minutes(values, stream)
+            meters.append(Meter(values["id"], same[values["kind"]], start, end, dma, area, lateness))
+    return meters, rows
 
 
 def _read_valves(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> list[tuple[str, str]]:
@@ -317,14 +311,31 @@ def _read_valves(tables: list[Any], dmas: dict[str, Dma], faults: list[str]) -> 
     return valves
 
 
+def _read_network(
+    pieces: Iterator[dict[str, Any]], stream: dict[str, Any], faults: list[str]
+) -> tuple[dict[str, Dma], list[Meter], dict[str, int], list[tuple[str, str]]]:
+    """DMAs, meters with their rows, and valves; only the first piece holds anything but meters and valves."""
+    network = read_table(next(pieces), _NETWORK_KEYS, "network.toml", faults)
+    dmas = _read_dmas(network["dma"], faults)
+    valves = list(network["valve"])
+
+    def meter_tables() -> Iterator[Any]:
+        yield from network.pop("meter")
+        for piece in pieces:
+            valves.extend(piece.get("valve", ()))
+            yield from piece["meter"]
+
+    meters, rows = _read_meters(meter_tables(), dmas, stream, faults)
+    return dmas, meters, rows, _read_valves(valves, dmas, faults)
+
+
 def parse_site(site_toml: str, network_toml: str) -> Site:
     """The site of the texts of site.toml and network.toml.
 
     Raises ConfigError naming every fault: the file, the table, the key, what was found and what was possible.
     """
-    site_table, network_table = _toml(site_toml, "site.toml"), _toml(network_toml, "network.toml")
     faults: list[str] = []
-    site = read_table(site_table, _SITE_KEYS, "site.toml", faults)
+    site = read_table(read_toml(site_toml, "site.toml"), _SITE_KEYS, "site.toml", faults)
     night = read_table(site["night"], _NIGHT_KEYS, "site.toml: [night]", faults)
     stream = read_table(site["stream"], _STREAM_KEYS, "site.toml: [stream]", faults)
     alerts = read_table(site["alerts"], _ALERT_KEYS, "site.toml: [alerts]", faults)
@@ -332,12 +343,15 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         found = f"{night['start']} to {night['end']}"
         faults.append(f"site.toml: [night]: key 'end': found {found}; possible: at least an hour after 'start'")
 
-    network = read_table(network_table, _NETWORK_KEYS, "network.toml", faults)
-    dmas = _read_dmas(network["dma"], faults)
-    meters = _read_meters(network["meter"], dmas, stream, faults)
-    valves = _read_valves(network["valve"], dmas, faults)
+    known = len(faults)
+    try:
+        dmas, meters, meter_row, valves = _read_network(network_pieces(network_toml), stream, faults)
+    except (ValueError, RecursionError):
+        whole = read_toml(network_toml, "network.toml")
+        faults = faults[:known]
+        dmas, meters, meter_row, valves = _read_network(iter([whole]), stream, faults)
     if not faults:
-        metered = {end for m in meters.values() if m.is_network_flow for end in (m.from_dma, m.to_dma)}
+        metered = {end for m in meters if m.is_network_flow for end in (m.from_dma, m.to_dma)}
         faults += [
             f"network.toml: [[dma]] {d!r}: found no flow meter; possible: a [[meter]] with 'to' or 'from' = {d!r}"
             for d in dmas
@@ -349,7 +363,7 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         name=site["name"],
         timezone=site["timezone"],
         dmas=tuple(dmas.values()),
-        meters=tuple(meters.values()),
+        meters=tuple(meters),
         valves=tuple(valves),
         night_start_min=_clock(night["start"]),
         night_end_min=_clock(night["end"]),
@@ -357,7 +371,7 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         cost_per_m3=alerts["costPerM3"],
         accept_after_days=alerts["acceptAfterDays"],
         dma_row={dma: row for row, dma in enumerate(dmas)},
-        meter_row={meter: row for row, meter in enumerate(meters)},
+        meter_row=meter_row,
     )
 
 

@@ -9,61 +9,88 @@ from numpy.typing import NDArray
 
 from models.detectors import DETECTORS
 from models.network import Site, longest_lateness_minutes, utc_offsets_s
+from models.schema import Records
 
 MIN_RETURN_DAYS: Final = 2.0
 
 
+FACTS = np.dtype(
+    [
+        ("lateness_ms", "<i8"),  # so long an incomplete slot waits for the meter; a customer's later reading counts as late
+        ("is_flow", "?"),  # a network flow meter
+        ("is_home", "?"),  # this DMA reports its faults
+    ]
+)
+"""One row per channel."""
+
+LOOKUP = np.dtype(
+    [
+        ("meter", "<i4"),  # row of the site's meter table, ascending
+        ("channel", "<i4"),
+    ]
+)
+"""Meter to channel, one row per meter of the DMA. The first W channels are waited for; customer meters follow."""
+
+
 class Params(NamedTuple):
-    """Constants of one DMA; S series (own inflow, neighbours' inflows, pressure loggers), C channels."""
+    """Constants of one DMA; S series (own inflow, neighbours' inflows, pressure loggers), C channels, W waited for."""
 
     slot_ms: int
     slot_hours: float
     slots_1h: int
     night_start_min: int
     night_end_min: int
-    lateness_ms: NDArray[np.int64]  # (C,) so long an incomplete slot waits for the meter
+    lookup: Records  # (C,) LOOKUP
+    facts: Records  # (C,) FACTS
     longest_lateness_ms: int  # of the meters that are waited for
     return_days: float  # each detector may pass its threshold by chance once in so many days
     accept_ms: int  # an event that lasts so long becomes the new normal
     inflows: int  # series 0 … inflows-1 are net inflows, the rest pressures
-    signs: NDArray[np.int8]  # (inflows, C) +1 feeds, -1 drains
-    areas_m2: NDArray[np.float64]  # (inflows, C) water surface of the tanks inside
+    signs: NDArray[np.int8]  # (inflows, W) +1 feeds, -1 drains
+    areas_m2: NDArray[np.float64]  # (inflows, W) water surface of the tanks inside
     pressure_channel: NDArray[np.int32]  # (S - inflows,)
-    is_flow: NDArray[np.bool_]  # (C,) network flow meters
-    is_waited_for: NDArray[np.bool_]  # (C,) all but customer meters: the watermark's channels
-    is_home: NDArray[np.bool_]  # (C,) meters whose faults this DMA reports
     zone_changes_ms: NDArray[np.int64]
     zone_offsets_s: NDArray[np.int64]
+
+
+def channel_rows(site: Site, dma: str) -> tuple[list[int], list[int]]:
+    """Meter rows of the channels that are waited for, which is all but customers', and of the customers'; ascending."""
+    rows = site.channels(dma)
+    customers = [row for row in rows if site.meters[row].is_customer]
+    return [row for row in rows if not site.meters[row].is_customer], customers
 
 
 def params_of(site: Site, dma: str) -> Params:
     """Constants of the engine of one DMA of the site. Raises KeyError for a DMA that the site does not have."""
     here = site.dmas[site.dma_row[dma]]
-    meters = [site.meters[row] for row in site.channels(dma)]
+    rows, customers = channel_rows(site, dma)
+    meters = [site.meters[row] for row in rows]
     inflow_dmas = (dma, *site.neighbours(dma))
-    rows = [site.dma_row[d] for d in inflow_dmas]
-    signs = np.ascontiguousarray(site.incidence[np.ix_(rows, site.channels(dma))])
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
+    lookup = np.zeros(len(rows) + len(customers), LOOKUP)
+    lookup["meter"], lookup["channel"] = rows + customers, np.arange(len(lookup))
+    facts = np.zeros(len(lookup), FACTS)
+    facts["lateness_ms"] = [site.meters[row].lateness_minutes * 60_000 for row in rows + customers]
+    facts["is_flow"][: len(rows)] = [m.is_network_flow for m in meters]
+    facts["is_home"] = [site.meters[row].home == dma for row in rows + customers]
     return Params(
         slot_ms=here.slot_minutes * 60_000,
         slot_hours=here.slot_minutes / 60.0,
         slots_1h=max(1, 60 // here.slot_minutes),
         night_start_min=site.night_start_min,
         night_end_min=site.night_end_min,
-        lateness_ms=np.array([m.lateness_minutes * 60_000 for m in meters], np.int64),
+        lookup=np.sort(lookup, order="meter"),
+        facts=facts,
         longest_lateness_ms=longest_lateness_minutes(meters) * 60_000,
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
         return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
         inflows=len(inflow_dmas),
-        signs=signs,
+        signs=site.signs(inflow_dmas, rows),
         areas_m2=areas.astype(np.float64),
         pressure_channel=np.array(pressures, np.int32),
-        is_flow=np.array([m.is_network_flow for m in meters], np.bool_),
-        is_waited_for=np.array([not m.is_customer for m in meters], np.bool_),
-        is_home=np.array([m.home == dma for m in meters], np.bool_),
         zone_changes_ms=changes,
         zone_offsets_s=offsets,
     )

@@ -17,7 +17,8 @@ from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
 from models.wire import FOREIGN, brief, shown
 
-FORMAT: Final = 2  # 2: late readings, gaps, and a fingerprint of the DMA's own facts
+FORMAT: Final = 3  # 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
+READABLE: Final = (2, 3)
 MAX_EVENTS: Final = 16
 NIGHTS: Final = 56
 GAPS: Final = 96  # a day at 15 min
@@ -30,7 +31,7 @@ CHANNEL = np.dtype(
         ("per_slot", "<i4"),  # readings that the meter usually has in a slot, 0 before the first closed one
         ("fewer_slots", "<i4"),  # slots in a row with fewer
         ("readings", "<i8"),  # readings taken in, late ones included
-        ("late", "<i8"),  # readings that came after their slot was closed; of a customer meter, after its lateness
+        ("late", "<i8"),  # readings that came after their slot was closed
         ("register_ms", "<i8"),  # last register reading used, NEVER before the first
         ("register_m3", "<f8"),
         ("level_m", "<f8"),  # tank level at the end of the last slot, NaN when missing
@@ -43,7 +44,16 @@ CHANNEL = np.dtype(
         ("register_doubt", "u1"),  # 1 after an interval that was not believed
     ]
 )
-"""One row per meter of the DMA, in the order of `Site.channels`."""
+"""One row per meter of the DMA that slots wait for, in the order of `Site.channels`."""
+
+CUSTOMER = np.dtype(
+    [
+        ("latest_ms", "<i8"),  # newest observedAt seen
+        ("readings", "<i8"),  # readings taken in, late ones included
+        ("late", "<i8"),  # readings that came after the meter's lateness
+    ]
+)
+"""One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109."""
 
 ROW = np.dtype(
     [
@@ -142,11 +152,12 @@ DETECTION = np.dtype(
 
 
 class Buffers(NamedTuple):
-    """The arrays of one DMA; S series, K slots of the week, C channels."""
+    """The arrays of one DMA; S series, K slots of the week, W meters that are waited for."""
 
     row: Records  # (1,) ROW
-    channels: Records  # (C,) CHANNEL
-    heard: NDArray[np.int64]  # (R, C) minutes in which each meter has a reading, as bits: open slots, a ring by slot number
+    channels: Records  # (W,) CHANNEL
+    customers: Records  # (customer meters,) CUSTOMER
+    heard: NDArray[np.int64]  # (R, W) minutes in which each meter has a reading, as bits: open slots, a ring by slot number
     series: Records  # (S,) SERIES: own inflow, neighbours' inflows, pressure loggers
     levels: NDArray[np.float32]  # (S, K)
     weeks: NDArray[np.uint8]  # (S, K) weeks learned, at most 6
@@ -162,7 +173,7 @@ class Buffers(NamedTuple):
     gaps: Records  # (96,) GAP
 
 
-def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
+def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
     """Fresh state; the calibrations start from a cautious prior worth five days."""
     slots_of_week = 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
@@ -174,6 +185,8 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
     for name in ("latest_ms", "believed_ms", "ahead_ms", "register_ms", "flat_since_ms"):
         channel[name] = NEVER
     channel["level_m"] = channel["last_value"] = channel["register_m3"] = np.nan
+    counted = np.zeros(customers, CUSTOMER)
+    counted["latest_ms"] = NEVER
     lines = np.zeros(series, SERIES)
     for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
@@ -189,6 +202,7 @@ def new_buffers(channels: int, series: int, slot_minutes: int, lateness_minutes:
     return Buffers(
         row=row,
         channels=channel,
+        customers=counted,
         # the frontier may be one lateness behind the others, and a meter one lateness ahead of them
         heard=np.zeros((2 * (lateness_minutes // slot_minutes) + 4, channels), np.int64),
         series=lines,
@@ -225,22 +239,29 @@ def snapshot(dma: str, fingerprint: str, arrays: dict[str, NDArray[Any]]) -> byt
     return msgspec.json.encode(_Header(FORMAT, dma, fingerprint, zlib.crc32(body), shapes)) + b"\n" + body
 
 
-def restore(blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def restore(
+    blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
     """Arrays of a snapshot by name, each of the dtype of its namesake in `like` and of its shape.
 
-    Only `heard` and `pending` may be of another length. Raises ValueError when the blob is torn, of another format, of
-    another DMA, or of another network.
+    `is_customer` tells it of each of the DMA's meters, for a snapshot of format 2, which has a CHANNEL of each. Only `heard`
+    and `pending` may be of another length. Raises ValueError when the blob is torn, of another format, of another DMA, or
+    of another network.
     """
     head, _, body = blob.partition(b"\n")
     try:
         header = msgspec.json.decode(head, type=_Header)
     except FOREIGN as error:
         raise ValueError(f"state of {dma!r} is torn: {brief(error)}") from None
-    if header.format != FORMAT:
-        raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {FORMAT}")
+    if header.format not in READABLE:
+        possible = ", ".join(map(str, READABLE))
+        raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {possible}")
     if (header.dma, header.fingerprint) != (dma, fingerprint):
         found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
+    if header.format == 2:
+        like = {name: array for name, array in like.items() if name != "customers"}
+        like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
     if set(header.arrays) != set(like):
         raise ValueError(f"state of {dma!r}: found arrays {brief(sorted(header.arrays))}; possible: {sorted(like)}")
     for name, shape in header.arrays.items():
@@ -257,4 +278,22 @@ def restore(blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any
         flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
-    return arrays
+    return _from_format_2(arrays, dma, is_customer) if header.format == 2 else arrays
+
+
+def _from_format_2(arrays: dict[str, NDArray[Any]], dma: str, is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """With customer meters apart from the others, which close ranks."""
+    channels = arrays["channels"]
+    customers = np.zeros(int(is_customer.sum()), CUSTOMER)
+    for name in CUSTOMER.names or ():
+        customers[name] = channels[name][is_customer]
+    place = np.where(is_customer, -1, np.cumsum(~is_customer) - 1)
+    events = arrays["events"]
+    of_a_meter = (events["type"] >= 0) & (events["channel"] != -1)
+    for array, used in ((arrays["pending"], np.ones(len(arrays["pending"]), bool)), (events, of_a_meter)):
+        found = array["channel"][used]
+        if ((found < 0) | (found >= len(place))).any() or (place[found] < 0).any():
+            raise ValueError(f"state of {dma!r}: found readings or events of meters that it does not have")
+        array["channel"][used] = place[found]
+    heard = np.ascontiguousarray(arrays["heard"][:, ~is_customer])
+    return {**arrays, "channels": channels[~is_customer], "customers": customers, "heard": heard}

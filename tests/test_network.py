@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import toml
 from models.config import ConfigError, Key, nearest, read_table
 from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, longest_lateness_minutes, parse_site, utc_offsets_s
 
@@ -158,6 +159,39 @@ def test_subscribers_are_the_channels_turned_around():
     site = town()
     pairs = {(meter, dma) for meter, dmas in enumerate(site.subscribers()) for dma in dmas}
     assert pairs == {(meter, row) for row, dma in enumerate(site.dmas) for meter in site.channels(dma.id)}
+
+
+METER_AT = st.one_of(
+    st.tuples(st.just("flow"), st.sampled_from([("from", "to"), ("to",), ("from",), ("dma",)])),
+    st.tuples(st.sampled_from(["pressure", "level"]), st.just(("dma",))),
+)
+
+
+@given(
+    meters=st.lists(st.tuples(METER_AT, st.permutations("ABCD")), max_size=10),
+    valves=st.lists(st.permutations("ABCD"), max_size=2),
+)
+def test_what_was_looked_up_once_is_what_the_definitions_say(meters, valves):
+    """Meter by meter for each DMA, as channels and neighbours are defined: of a site of 1,000,000 meters it takes hours."""
+    text = "".join(f'[[dma]]\nid = "{d}"\n[[meter]]\nid = "in{d}"\nkind = "flow"\nto = "{d}"\n' for d in "ABCD")
+    for number, ((kind, ends), dmas) in enumerate(meters):
+        text += f'[[meter]]\nid = "m{number}"\nkind = "{kind}"\n{"tankAreaM2 = 9" if kind == "level" else ""}\n'
+        text += "".join(f'{end} = "{dma}"\n' for end, dma in zip(ends, dmas, strict=False))
+    text += "".join(f'[[valve]]\nbetween = ["{a}", "{b}"]\n' for a, b, *_ in valves)
+    site = parse_site(SITE, text)
+    for dma in "ABCD":
+        pairs = [*((m.from_dma, m.to_dma) for m in site.meters if m.from_dma and m.to_dma), *site.valves]
+        near = {a if b == dma else b for a, b in pairs if dma in (a, b)}
+        assert site.neighbours(dma) == tuple(d for d in "ABCD" if d in near)
+        expected = []
+        for row, meter in enumerate(site.meters):
+            ends = {meter.dma, meter.from_dma, meter.to_dma}
+            if dma in ends or ((meter.is_network_flow or meter.kind == "level") and ends & near):
+                expected.append(row)
+        assert site.channels(dma) == tuple(expected)
+    assert [[d for d in range(4) if row in site.channels("ABCD"[d])] for row in range(len(site.meters))] == [
+        list(dmas) for dmas in site.subscribers()
+    ]
 
 
 def test_rows_are_the_order_of_the_file():
@@ -353,3 +387,60 @@ def test_offsets_ascend_and_cover_all_time():
     assert changes[0] < -(10**15)
     assert len(changes) == len(offsets)
     assert changes.dtype == offsets.dtype == np.int64
+
+
+def large(meters: int, after: str = "") -> str:
+    """A network of so many meters in the tables that the importers write, with valves behind them."""
+    dmas = "".join(f'[[dma]]\nid = "{d}"\n[[meter]]\nid = "in{d}"\nkind = "flow"\nto = "{d}"\n' for d in "AB")
+    text = "".join(f'[[meter]] # {n}\nid = "c{n}"\nkind = "flow"\ndma = "{"AB"[n % 2]}"\n' for n in range(meters))
+    return dmas + text + '[[valve]]\nbetween = ["A", "B"]\n' + after
+
+
+@pytest.mark.parametrize(
+    ("after", "pieces"),
+    [
+        ("", 4),
+        ('[[meter]]\nid = "late"\nkind = "level"\ndma = "A"\ntankAreaM2 = 3\n', 4),
+        ('[[dma]]\nid = "C"\n[[meter]]\nid = "inC"\nkind = "flow"\nto = "C"\n', 1),
+        ('[[meter]]\nid = "x"\nkind = """flow"""\ndma = "A"\n', 1),
+        ('[[valve]]\nid = "v"\nbetween = [\n"A",\n"B"]\n', 4),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_network_read_in_pieces_is_the_network(after: str, pieces: int, line_end: str, monkeypatch):
+    monkeypatch.setattr(toml, "PIECE", 100)
+    text = large(320, after).replace("\n", line_end)
+    assert len(list(toml.network_pieces(text))) == pieces
+    monkeypatch.setattr(toml, "PIECE", 1 << 30)
+    assert len(list(toml.network_pieces(text))) == 1
+    whole = parse_site(SITE, text)
+    monkeypatch.setattr(toml, "PIECE", 100)
+    assert parse_site(SITE, text) == whole
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        '[[meter]]\nid = "c7"\nkind = "flow"\ndma = "A"\n',
+        '[[meter]]\nid = "x"\nkind = "flow"\ndma = "AA"\n[[meter]]\nid = 7\n',
+        '[[meter]]\nkind = "flow"\ndma = "A"\n',
+        '[[valve]]\nbetween = ["A", "Z"]\n',
+        '[[meter]]\nid = "x\n',
+        "[meter]\n",
+        "[[hydrant]]\n",
+        "[[meter.part]]\na = 1\n",
+        "[valve]\n",
+        '[[meter]]\nid = "x"\nid = "y"\n',
+        "[[meter]]\nid = " + "[" * 3000,
+        '[[meter]]\nid = "x"\nkind = "flow"\ndma = "A"\nb = [\n[[meter]]\n',
+    ],
+)
+@pytest.mark.parametrize("before", ["", '[[valve]]\nbetween = ["A", "B"]\n', "valve = []\n", "meter = []\n"])
+def test_the_faults_of_a_network_in_pieces_are_those_of_the_whole(before: str, after: str, monkeypatch):
+    faults = []
+    for piece in (100, 1 << 30):
+        monkeypatch.setattr(toml, "PIECE", piece)
+        with pytest.raises(ConfigError) as found:
+            parse_site(SITE + 'nihgt = "x"\n', before + large(320, after))
+        faults.append(found.value.faults)
+    assert faults[0] == faults[1]

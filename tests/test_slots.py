@@ -7,9 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.schema import BAD, FLOW, LEVEL, NEVER, REGISTER
-from models.slots import COUNTED, LATE, OPEN, PENDING, admit, fill_slots, fit_ring, newest_of_others, slot_end
-from models.state import CHANNEL
+from models.params import FACTS, LOOKUP
+from models.schema import BAD, BATTERY, FLOW, LEVEL, NEVER, READING, REGISTER
+from models.slots import (
+    COUNTED,
+    FOREIGN,
+    LATE,
+    OPEN,
+    PENDING,
+    admit,
+    drop_until,
+    fill_slots,
+    fit_ring,
+    in_order,
+    newest_of_others,
+    place_of,
+    slot_end,
+)
+from models.state import CHANNEL, CUSTOMER, ROW
 
 SLOT = 900_000
 
@@ -21,17 +36,50 @@ def new_channels(count):
     return channels
 
 
-def admitted(channel, time_ms, waited, lateness, heard=None):
-    """Verdicts and frontier."""
-    lateness = np.full(len(waited), lateness, np.int64) if np.isscalar(lateness) else np.array(lateness, np.int64)
-    heard = np.zeros((64, len(waited)), np.int64) if heard is None else heard
+def lookup_of(waited):
+    """Meters of other DMAs lie between; channels that are waited for come first."""
+    lookup = np.zeros(len(waited), LOOKUP)
+    lookup["meter"] = 3 * np.arange(len(waited)) + 1
+    lookup["channel"] = np.argsort(np.argsort(~waited, kind="stable"), kind="stable")
+    return lookup
+
+
+def facts_of(waited, lateness):
+    facts = np.zeros(len(waited), FACTS)
+    facts["lateness_ms"][lookup_of(waited)["channel"]] = lateness
+    return facts
+
+
+def readings_of(channel, time_ms):
+    out = np.zeros(len(channel), READING)
+    out["meter"], out["time_ms"], out["value"] = 3 * np.asarray(channel) + 1, time_ms, np.arange(len(channel))
+    return out
+
+
+def admitted(channel, time_ms, waited, lateness, heard=None, room=2):
+    """Verdicts and frontier. There is room for two more readings each time, so most blocks are taken in parts."""
+    lookup, facts, block = lookup_of(waited), facts_of(waited, lateness), readings_of(channel, time_ms)
+    own = int(waited.sum())
+    heard = np.zeros((64, own), np.int64) if heard is None else heard
     verdicts, frontiers = np.zeros(len(channel), np.uint8), np.zeros(len(channel), np.int64)
-    longest = int(lateness[waited].max(initial=0))
-    channels = new_channels(len(waited))
-    frontier = admit(
-        channel, time_ms, channels, heard, waited, lateness, longest, SLOT, NEVER, verdicts, frontiers
-    )  # fmt: skip
-    assert channels["late"].tolist() == [int((verdicts[channel == c] == LATE).sum()) for c in range(len(waited))]
+    longest = int(facts["lateness_ms"][:own].max(initial=0))
+    channels, customers = new_channels(own), np.zeros(len(waited) - own, CUSTOMER)
+    row, pending, frontier = np.zeros(1, ROW), np.zeros(0, PENDING), NEVER
+    row["frontier_ms"] = NEVER
+    done = waiting = accepted = late = 0
+    while done < len(block):
+        pending = np.concatenate([pending, np.zeros(room, PENDING)])
+        done, waiting, good, bad, began, frontier = admit(
+            block, done, lookup, facts, longest, SLOT, row, channels, customers, heard, pending, waiting, verdicts, frontiers
+        )  # fmt: skip
+        accepted, late = accepted + good, late + bad
+        assert frontier == row["frontier_ms"][0] >= began
+    assert pending["value"][:waiting].tolist() == np.flatnonzero(verdicts == OPEN).tolist()
+    assert pending["channel"][:waiting].tolist() == lookup["channel"][np.asarray(channel)[verdicts == OPEN]].tolist()
+    assert (accepted, late) == (int((verdicts != LATE).sum()), int((verdicts == LATE).sum()))
+    for name, counts in (("late", verdicts == LATE), ("readings", verdicts >= 0)):
+        found = np.concatenate([channels[name], customers[name]])[lookup["channel"]]
+        assert found.tolist() == [int(counts[channel == c].sum()) for c in range(len(waited))]
     return verdicts, frontier
 
 
@@ -150,7 +198,44 @@ def test_an_interval_belongs_to_the_slot_that_it_ends_in():
     ("latest", "expected"), [([NEVER, NEVER], NEVER), ([5, 9], 9), ([5, 9, 7], 7), ([5, NEVER, NEVER], NEVER)]
 )
 def test_one_clock_alone_does_not_move_the_others_time(latest, expected):
-    assert newest_of_others(np.array(latest), np.ones(len(latest), np.bool_)) == expected
+    assert newest_of_others(np.array(latest)) == expected
+
+
+def test_readings_of_other_meters_and_of_batteries_are_passed_over():
+    waited = np.ones(2, np.bool_)
+    block = readings_of([0, 1, 1, 0], [SLOT, SLOT, 2 * SLOT, 2 * SLOT])
+    block["meter"][2], block["kind"][3] = 3, BATTERY
+    row, channels, verdicts, frontiers = np.zeros(1, ROW), new_channels(2), np.zeros(4, np.uint8), np.zeros(4, np.int64)
+    row["frontier_ms"] = NEVER
+    heard, pending, customers = np.zeros((6, 2), np.int64), np.zeros(4, PENDING), np.zeros(0, CUSTOMER)
+    found = admit(
+        block, 0, lookup_of(waited), facts_of(waited, 0), 0, SLOT, row, channels, customers, heard, pending, 0, verdicts,
+        frontiers,
+    )  # fmt: skip
+    assert verdicts.tolist() == [OPEN, OPEN, FOREIGN, FOREIGN]
+    assert found[:4] == (4, 2, 2, 0)
+    assert channels["readings"].tolist() == [1, 1]
+
+
+@given(meters=st.sets(st.integers(0, 30), min_size=1), wanted=st.integers(-1, 31), guess=st.integers(0, 31))
+def test_a_meter_is_found_wherever_the_search_begins(meters, wanted, guess):
+    lookup = np.zeros(len(meters), LOOKUP)
+    lookup["meter"] = sorted(meters)
+    expected = sorted(meters).index(wanted) if wanted in meters else -1
+    assert place_of(lookup, wanted, guess) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=40), until=st.integers(-1, 10))
+def test_due_readings_come_by_channel_then_time_then_arrival(rows, until):
+    pending = np.zeros(len(rows), PENDING)
+    pending["time_ms"], pending["channel"] = [t for t, _ in rows], [c for _, c in rows]
+    pending["value"] = np.arange(len(rows))
+    due = np.flatnonzero(pending["time_ms"] <= until)
+    expected = due[np.lexsort((pending["time_ms"][due], pending["channel"][due]))]
+    assert in_order(pending, until, 4).tolist() == expected.tolist()
+    left = drop_until(pending, len(pending), until)
+    assert pending["value"][:left].tolist() == [i for i in range(len(rows)) if i not in due]
 
 
 def fill(rows, slots=2, channels=1):

@@ -263,7 +263,8 @@ def test_a_scrape_of_fifty_dmas_and_eight_thousand_meters_holds_the_loop_up_for_
     owned = worker.keeper.watcher.owned[0]
     for at, dma in enumerate(worker.site.dmas):
         engine = Engine(worker.site, dma.id)
-        engine._buffers.channels["latest_ms"] = START_MS + at  # as if all had spoken
+        for meters in (engine._buffers.channels, engine._buffers.customers):
+            meters["latest_ms"] = START_MS + at  # as if all had spoken
         owned.states[dma.id] = Watched(engine)
 
     async def longest_stall() -> float:

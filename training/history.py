@@ -12,6 +12,7 @@ file, a window, and in the second case a day.
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,8 @@ class _Head:
         taken = []
         while self._parts:
             part = self._parts[0]
-            cut = int(np.searchsorted(part["time_ms"], end_ms))
+            # not np.searchsorted: it copies the whole column out of the records first, 0.8 s of L-Town's year
+            cut = bisect_left(part["time_ms"], end_ms)
             if cut:
                 taken.append(part[:cut])
             if cut < part.size:
