@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from benchmarks.measure import Row, Sample
 
-WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain")
+WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency")
 PLOT = Path("out") / "bench.png"
 
 
