@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from benchmarks.measure import Row, Sample
 
-WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency")
+WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency", "ltown")
 PLOT = Path("out") / "bench.png"
 
 
