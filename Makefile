@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test check soak bench lock schemas clean
+.PHONY: setup demo test check soak bench lock peers-lock schemas clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,12 @@ schemas: setup
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url -o requirements-dev.lock
 	uv pip compile pyproject.toml --extra training --universal --generate-hashes --no-emit-index-url -o requirements.lock
+
+# One environment for each group of peers that cannot share ours (benchmarks/peers/environment.py).
+peers-lock:
+	for peers in benchmarks/peers/*.in; do \
+	  uv pip compile $$peers --universal --python-version 3.11 --generate-hashes --no-emit-index-url -o $${peers%.in}.lock; \
+	done
 
 clean:
 	rm -rf .venv out

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.measure import SkippedError
+
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "kafka"
 UNAVAILABLE = 3
 START_S, STOP_S = 660, 60  # Maven fetches the jars at the first start
 
 
-class NoKafkaError(RuntimeError):
+class NoKafkaError(SkippedError):
     """Java or Maven is missing; the message says which."""
 
 

@@ -1,8 +1,9 @@
-"""Rolling statistics per event: 10,000 sensors shuffled against river, one long series against pandas."""
+"""Rolling statistics per event: 10,000 sensors shuffled against river, one series against pandas, bottleneck, numbagg."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from river import stats, utils
 
-from benchmarks.measure import SEED, Row, each, race
+from benchmarks.measure import SEED, Row, Sample, each, race
+from benchmarks.peers.environment import NotHereError
+from benchmarks.peers.remote import Remote
 from models.rings import STATISTICS, ring_dtype, roll_block
 from tests import naive
-from tests.cases import ALPHA, KERNELS, WINDOW
+from tests.cases import ALPHA, KERNELS, WINDOW, Case
 
 SENSORS = 10_000
 EVENTS = 200_000
@@ -133,23 +136,43 @@ def _pandas(values: NDArray[np.float64], method: str) -> Callable[[], NDArray[np
     return lambda: getattr(rolling, method)().to_numpy()
 
 
-def _series() -> list[Row]:
+def _series() -> Iterator[Row]:
     rng = np.random.default_rng(SEED)
     values = 50.0 + 10.0 * rng.standard_normal(SERIES)
     values[rng.random(SERIES) < 0.02] = np.nan
-    rows = []
-    for case in KERNELS:
-        if not case.peer:
-            continue
-        arguments = case.arguments(values, WINDOW)
-        peer = _pandas(values, case.peer)
-        assert_allclose(case.kernel(*arguments), peer(), rtol=1e-9, err_msg=case.name)
-        seconds = race({"ours": lambda run=case.kernel, given=arguments: run(*given), "pandas": peer})
-        ours, theirs = (each(seconds[name], SERIES, 1e9) for name in ("ours", "pandas"))
-        rows.append(Row(f"{case.name}, one series", "ns/event", "less", ours, theirs, "pandas", "= pandas"))
-    return rows
+    with contextlib.ExitStack() as stack:
+        absent: dict[str, Sample | str] = {}
+        remote: Remote | None = None
+        try:
+            data = {"values": values, "window": np.array(WINDOW)}
+            remote = stack.enter_context(Remote("statistics", "series_peer.py", data))
+        except NotHereError as error:
+            absent = {"bottleneck": str(error), "numbagg": str(error)}
+        for case in KERNELS:
+            if case.peer:
+                yield _one_series(case, values, remote, absent)
 
 
-def run() -> list[Row]:
+def _one_series(case: Case, values: NDArray[np.float64], remote: Remote | None, absent: dict[str, Sample | str]) -> Row:
+    arguments = case.arguments(values, WINDOW)
+    got = case.kernel(*arguments)
+    pandas = _pandas(values, case.peer)
+    assert_allclose(got, pandas(), rtol=1e-9, err_msg=f"{case.name}, pandas")
+    contestants: dict[str, Callable[[], Any]] = {"ours": lambda: case.kernel(*arguments), "pandas": pandas}
+    for name in () if remote is None else remote.names:
+        kernel, _, peer = name.partition("/")
+        if kernel == case.name:
+            # their sums run along the series, ours begin anew with each window
+            assert_allclose(remote.result(name), got, rtol=1e-7, err_msg=name)
+            contestants[peer] = remote.contestant(name)
+    samples = {name: each(seconds, SERIES, 1e9) for name, seconds in race(contestants).items()}
+    ours = samples.pop("ours")
+    return Row.beside(
+        f"{case.name}, one series", "ns/event", "less", ours, {**absent, **samples}, f"= {', '.join(samples)}"
+    )  # fmt: skip
+
+
+def run() -> Iterator[Row]:
     """All rows of this workload."""
-    return _eight() + _series()
+    yield from _eight()
+    yield from _series()

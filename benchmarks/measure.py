@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ROUNDS = 7
@@ -22,38 +22,76 @@ class Sample:
     high: float
 
 
+class Seconds(float):
+    """What a contestant that runs in a process of its own says its round took."""
+
+
+class SkippedError(Exception):
+    """A workload, or a row of it, that this machine cannot run; the message says what it would need."""
+
+
+Better = Literal["less", "more"]
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the scoreboard."""
 
     work: str
     unit: str
-    better: Literal["less", "more"]
-    ours: Sample
+    better: Better
+    ours: Sample | None
+    """None where the row could not be measured; `correct` then says why."""
     peer: Sample | None
+    """The best of the peers."""
     peer_name: str
     correct: str
     """What was held against what, and that it agreed; a workload whose results differ raises instead."""
     target: float | None = None
     """In the unit of the row."""
+    peers: dict[str, Sample | str] = field(default_factory=dict)
+    """Every peer: its figure, or in words why it has none."""
+
+    @classmethod
+    def beside(
+        cls, work: str, unit: str, better: Better, ours: Sample, peers: dict[str, Sample | str], correct: str,
+        target: float | None = None,
+    ) -> Row:  # fmt: skip
+        """A row that shows the best of several peers."""
+        ran = {name: sample for name, sample in peers.items() if isinstance(sample, Sample)}
+        best = (min if better == "less" else max)(ran, key=lambda name: ran[name].median, default="")
+        return cls(work, unit, better, ours, ran.get(best), best, correct, target, peers)
+
+    @classmethod
+    def without(cls, work: str, why: str, target: float | None = None) -> Row:
+        """A row that could not be measured."""
+        return cls(work, "", "less", None, None, "", why, target)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Peers that have no figure, and why."""
+        return {name: why for name, why in self.peers.items() if isinstance(why, str)}
 
     @property
     def ratio(self) -> float | None:
         """How many times better than the peer."""
-        if self.peer is None:
+        if self.peer is None or self.ours is None:
             return None
         return self.peer.median / self.ours.median if self.better == "less" else self.ours.median / self.peer.median
 
     @property
     def met(self) -> bool | None:
         """Whether the target is; None without one."""
-        if self.target is None:
+        if self.target is None or self.ours is None:
             return None
         return self.ours.median <= self.target if self.better == "less" else self.ours.median >= self.target
 
 
 def race(contestants: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of every round of every contestant. Each runs once before, unmeasured: that is when numba compiles."""
+    """Seconds of every round of every contestant. Each runs once before, unmeasured: that is when numba compiles.
+
+    A contestant that returns `Seconds` has timed itself.
+    """
     for work in contestants.values():
         work()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -61,18 +99,23 @@ def race(contestants: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dic
         for name, work in contestants.items():
             gc.collect()
             begin = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - begin)
+            said = work()
+            took = time.perf_counter() - begin
+            seconds[name].append(float(said) if isinstance(said, Seconds) else took)
     return seconds
 
 
 def each(seconds: list[float], count: int, scale: float) -> Sample:
     """Time for one of `count`, in units of 1 / scale seconds."""
     one = [value / count * scale for value in seconds]
-    return Sample(statistics.median(one), min(one), max(one))
+    return sample(one)
 
 
 def rate(seconds: list[float], count: int) -> Sample:
     """How many a second."""
-    rates = [count / value for value in seconds]
-    return Sample(statistics.median(rates), min(rates), max(rates))
+    return sample([count / value for value in seconds])
+
+
+def sample(figures: list[float]) -> Sample:
+    """Of one figure a round."""
+    return Sample(statistics.median(figures), min(figures), max(figures))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +17,24 @@ import click
 if TYPE_CHECKING:
     from benchmarks.measure import Row, Sample
 
-WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain")
+WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency", "ltown")
+PLOT = Path("out") / "bench.png"
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(WORKLOADS), help="One workload; may be given more than once.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def bench(only: tuple[str, ...], as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, with every peer's figure.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), default=PLOT, show_default=True,
+    help="Where to draw ours beside the peers', as PNG.",
+)  # fmt: skip
+@click.pass_context
+def bench(context: click.Context, only: tuple[str, ...], as_json: bool, plot: Path) -> None:
     """Print the scoreboard: our speed beside our peers'.
 
     Medians of several rounds in which the contestants take turns; compile time is never in them. A row stands only
-    after its result was held against its peer's or a naive one's.
+    after its result was held against its peer's or a naive one's; a result that differs is named, and the exit code is 1.
+    Peers that need an environment of their own are installed into the cache folder when they are first asked for.
     """
     root = Path(__file__).resolve().parent.parent
     if not (root / "benchmarks" / "measure.py").is_file():
@@ -35,33 +44,71 @@ def bench(only: tuple[str, ...], as_json: bool) -> None:
     sys.path.insert(0, str(root))
     # peers' own warnings say nothing about the score
     warnings.simplefilter("ignore")
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
+    failed: list[str] = []
     for name in only or WORKLOADS:
+        begin = time.monotonic()
         click.echo(f"{name} …", err=True)
-        try:
-            module = importlib.import_module(f"benchmarks.{name}")
-        except ModuleNotFoundError as error:
-            raise click.ClickException(
-                f"workload {name} needs {error.name}; install nightline with its dev, training and demo extras"
-            ) from None
-        rows += module.run()
+        rows[name] = list(_rows(name, failed))
+        click.echo(f"{name}: {time.monotonic() - begin:.0f} s", err=True)
     if as_json:
-        click.echo(json.dumps([_plain(row) for row in rows], indent=2))
+        click.echo(json.dumps([_plain(name, row) for name, found in rows.items() for row in found], indent=2))
     else:
-        _print(rows)
+        _print([row for found in rows.values() for row in found])
+    _draw(rows, plot)
+    if failed:
+        click.echo(f"error: {', '.join(dict.fromkeys(failed))}: a result differs, or the workload ended early", err=True)
+        context.exit(1)
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    return {**asdict(row), "ratio": row.ratio, "met": row.met}
+def _rows(name: str, failed: list[str]) -> Iterator[Row]:
+    """The rows of a workload. One that goes wrong ends with a row that says so, and its name in `failed`."""
+    from benchmarks.measure import Row, SkippedError  # noqa: PLC0415 - only in a checkout
+
+    try:
+        module = importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"workload {name} needs {error.name}; install nightline with its dev, training and demo extras"
+        ) from None
+    try:
+        yield from module.run()
+    except SkippedError as why:
+        yield Row.without(name, f"skipped: {why}")
+    except Exception as error:
+        failed.append(name)
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        click.echo(f"error: workload {name}: {type(error).__name__}: {'; '.join(said[:8])}", err=True)
+        yield Row.without(name, f"FAILED: {said[0][:160] if said else type(error).__name__}")
 
 
-def _shown(sample: Sample) -> str:
+def _plain(name: str, row: Row) -> dict[str, Any]:
+    return {"workload": name, **asdict(row), "ratio": row.ratio, "met": row.met}
+
+
+def _draw(rows: dict[str, list[Row]], path: Path) -> None:
+    from benchmarks.plot import draw  # noqa: PLC0415 - only in a checkout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draw(rows, path):
+        click.echo(f"plot: {path}", err=True)
+
+
+def _shown(sample: Sample | None) -> str:
     def short(value: float) -> str:
         if value >= 1e6:
             return f"{value / 1e6:.2f} M"
         return f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
+    if sample is None:
+        return "–"
     return f"{short(sample.median)} ({short(sample.low)}–{short(sample.high)})"
+
+
+def _peer(row: Row) -> str:
+    """The best peer's name, and those that could not run."""
+    absent = (f"{name}: {why.partition(':')[0]}" for name, why in row.absent.items())
+    return "\n".join([row.peer_name] * bool(row.peer_name) + [*absent])
 
 
 def _print(rows: list[Row]) -> None:
@@ -78,8 +125,8 @@ def _print(rows: list[Row]) -> None:
             row.work,
             row.unit,
             _shown(row.ours),
-            "–" if row.peer is None else _shown(row.peer),
-            row.peer_name,
+            _shown(row.peer),
+            _peer(row),
             "–" if row.ratio is None else f"{row.ratio:.3g}×",
             target + mark,
             row.correct,
