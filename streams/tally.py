@@ -33,13 +33,16 @@ _CLASSES: Final = tuple(
         ("null_value", r"value is null"),
         ("unreadable", r"malformed JSON|not UTF-8|found "),
         ("unknown_meter", r"meter .* is not in network\.toml"),
-        ("time", r"observedAt|bt \+ t|key 'observedAt'"),
-        ("unit", r"unit|key 'unit'|keys 'u' and 'bu'"),
-        ("kind", r"kind .* does not fit|kind: "),
+        ("fields", r"columns differ|observedAt and value|kind 'volume': key|a key is there twice"),
+        ("time", r"observedAt|b?t: |bt \+ t|key 'observedAt'"),
+        ("unit", r"unit|b?u: |key 'unit'|keys 'u' and 'bu'"),
+        ("kind", r"kind|key 'kind'"),
+        ("value", r"value|b?v: |bv \+ v|key 'value'|.*; possible: 'v', a number"),
+        ("fields", r"key |meterId: |quality: |intervalSeconds: |seq: |b?n: |bn \+ n|bver: |.* must be understood"),
     )
 )
 OTHER: Final = "other"
-REASONS: Final = (*(name for name, _ in _CLASSES), OTHER)
+REASONS: Final = (*dict.fromkeys(name for name, _ in _CLASSES), OTHER)
 """Every class of reasons there is."""
 _ELEMENT = re.compile(r"reading (\d+): ")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from models.codec import Decoder
 from models.engine import Engine
 from models.network import parse_site
 from streams import keeper as keeper_module
@@ -21,7 +22,7 @@ from streams.standing import status_json
 from streams.tally import MOST_METERS, MOST_STRANGERS, REASONS, Tally, reason_class
 from streams.watcher import Watched
 from tests.status_bench import DAY_MS, HOUR_MS, RAW, READINGS, Worker, metrics_of, parse, raw, reading, status_of
-from tests.synthetic import SITE_TOML, START_MS, readings
+from tests.synthetic import SITE_TOML, START_MS, make_site, readings
 
 # what is said
 
@@ -99,12 +100,33 @@ def test_rejected_messages_and_wrong_clocks_are_counted_by_reason_and_by_meter()
         ("kind 'level' does not fit flow meter 'x'; possible: flow", "kind"),
         ("observedAt 2026 is more than 1 h ahead of the message's own time", "clock_ahead"),
         ("observedAt 2026 is more than 14 days before the message's own time", "clock_behind"),
-        ("value: found true; possible: a number", "other"),
+        ("value: found true; possible: a number", "value"),
+        ("value 1e+39 m3/h is beyond what a flow can be; possible: -1e+06 to 1e+06 m3/h", "value"),
+        ("columns differ in length: found 2 and 3; possible: the same number of each", "fields"),
+        ("key 'meterId' is missing; possible: text", "fields"),
+        ("something new", "other"),
     ],
 )
 def test_every_reason_has_a_class(reason: str, name: str) -> None:
     assert reason_class(reason) == name
     assert name in REASONS
+
+
+GOOD = {"meterId": "in-A", "kind": "flow", "value": 1.0, "unit": "m3/h", "observedAt": "2026-01-05T00:00:00Z"}
+PACK = {"bn": "in-A", "u": "m3/h", "bt": 1_767_567_600, "v": 1.0}
+
+
+def test_no_reason_that_the_decoder_gives_is_without_a_class() -> None:
+    odd = [None, True, "x", 1e300, -5, [], {}, [1], "", "2026-01-05 00:00"]
+    payloads = [b"", b"{", b"\xff", b"null", b"[[]]", b"[1]", b'"x"', None]
+    for base, wrap in ((GOOD, False), (PACK, True), ({**GOOD, "value": [1.0], "observedAt": [1_767_567_600_000]}, False)):
+        for key in (*base, "quality", "intervalSeconds", "seq", "bver", "n", "t", "bv", "x_"):
+            some = [{**base, key: value} for value in odd] + [{name: base[name] for name in base if name != key}]
+            some += [{**one, "kind": "volume"} for one in some]
+            payloads += [json.dumps([one] if wrap else one).encode() for one in some]
+    rejects = Decoder(make_site()).decode(payloads).rejects
+    assert len(rejects) > 200
+    assert {reject.reason for reject in rejects if reason_class(reject.reason) == "other"} == set()
 
 
 def test_a_flood_of_made_up_ids_neither_fills_the_memory_nor_hides_a_meter_of_the_site() -> None:
