@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import numpy as np
@@ -72,7 +73,8 @@ def test_memory_that_only_a_header_claims_is_a_fault() -> None:
 
 def test_an_input_that_takes_too_long_is_a_fault_and_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fuzz.run.SLOW_SECONDS", 0.02)
-    assert outcome(lambda _: time.sleep(0.03) or True).faults[0].startswith("took 0.0")
+    # not how long: a machine may stall
+    assert re.match(r"took \d", outcome(lambda _: time.sleep(0.03) or True).faults[0])
 
     def forever(_: float) -> bool:
         while True:
