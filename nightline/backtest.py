@@ -87,7 +87,7 @@ def _say(site: Site, result: Result, history: History, out: Path) -> None:
         if fault is not None:
             click.echo(f"not judged: {dma}: {fault}")
     if result.late:
-        click.echo(f"note: {result.late:,} readings came later than the site's lateness and were not judged")
+        click.echo(f"note: {result.late:,} readings came later than their meters' lateness and were not judged")
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns were left out; see {out / 'rejects.csv'}")
     click.echo(f"report: {out / 'report.html'}")
