@@ -52,7 +52,8 @@ class Heads(dict[tuple[str, str, str], int]):
         pair = _PAIR.get((kind, unit))
         if row is None or pair is None or kind not in FITS[self._site.meters[row].kind]:
             return _UNKNOWN
-        self[head] = code = row << PAIR_BITS | pair
+        # the site's own texts: a million heads would each keep the id that came with a message
+        self[self._site.meters[row].id, *_PAIRS[pair]] = code = row << PAIR_BITS | pair
         return code
 
     def meter_kind(self, meter: str) -> str | None:
