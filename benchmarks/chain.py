@@ -10,7 +10,6 @@ topic finds its leader (seen 2026-11-24).
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,8 @@ from kafka.admin import ConfigResource
 from benchmarks.broker import kafka
 from benchmarks.chain_worker import IN_DMA, LATENESS_MINUTES
 from benchmarks.codec import DMAS, columnar, singles, site
-from benchmarks.measure import Row, Sample
+from benchmarks.measure import Row, Sample, sample
+from benchmarks.peers_chain import contest
 from models.engine import Engine
 from models.network import Site
 from models.routing import split
@@ -85,24 +85,34 @@ def work(form: str, bootstrap: str, prefix: str, wanted: dict[str, int]) -> floa
     return float(said["per_second"])
 
 
+def _form(bootstrap: str, form: str, target: float) -> Row:
+    """One form of message; every round fills topics of its own, which the peers then read as well."""
+    count = READINGS[form]
+    messages, readings = singles(count, METERS) if form == "single" else columnar(count // 100, METERS)
+    in_one = count // len(messages)
+    stamps_ms = readings["time_ms"].reshape(len(messages), -1)[:, -1].tolist()
+    place = site(IN_DMA, LATENESS_MINUTES[form])
+    wanted = {**expected(place, readings), "raw_committed": len(messages)}
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {}
+    absent: dict[str, Sample | str] = {}
+    for number in range(ROUNDS):
+        prefix = f"bench-{form}-{number}"
+        produce(bootstrap, prefix, place, messages, stamps_ms)
+        ours.append(work(form, bootstrap, prefix, wanted))
+        raw = topics.topic_name(prefix, topics.RAW)
+        for name, found in contest(bootstrap, raw, len(messages), float(readings["value"].sum()), 1).items():
+            if isinstance(found, str):
+                absent[name] = found
+            else:
+                theirs.setdefault(name, []).append(found.median * in_one)
+    what = f"one worker, whole chain, {in_one} reading{'s' * (in_one > 1)} a message, {METERS:,} meters"
+    correct = f"{wanted['slots']:,} slots, commits = engines'"
+    peers = absent | {name: sample(rates) for name, rates in theirs.items()}
+    return Row.beside(what, "readings/s", "more", sample(ours), peers, correct, target)
+
+
 def run() -> list[Row]:
     """All rows of this workload."""
-    rows = []
-    with kafka() as bootstrap:
-        for form, target in TARGETS.items():
-            count = READINGS[form]
-            messages, readings = singles(count, METERS) if form == "single" else columnar(count // 100, METERS)
-            stamps_ms = readings["time_ms"].reshape(len(messages), -1)[:, -1].tolist()
-            place = site(IN_DMA, LATENESS_MINUTES[form])
-            wanted = {**expected(place, readings), "raw_committed": len(messages)}
-            rates = []
-            for number in range(ROUNDS):
-                prefix = f"bench-{form}-{number}"
-                produce(bootstrap, prefix, place, messages, stamps_ms)
-                rates.append(work(form, bootstrap, prefix, wanted))
-            ours = Sample(statistics.median(rates), min(rates), max(rates))
-            each = "1 reading" if form == "single" else "100 readings"
-            what = f"one worker, whole chain, {each} a message, {METERS:,} meters"
-            correct = f"{wanted['slots']:,} slots, commits = engines'"
-            rows.append(Row(what, "readings/s", "more", ours, None, "", correct, target))
-    return rows
+    with kafka(30) as bootstrap:
+        return [_form(bootstrap, form, target) for form, target in TARGETS.items()]
