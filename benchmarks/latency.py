@@ -80,6 +80,7 @@ class Listener:
     def __init__(self, bootstrap: str, prefix: str) -> None:
         self.alerts: list[tuple[float, object]] = []
         self.detections: list[tuple[float, bytes]] = []
+        self._counted = self._slots = 0
         self._alerts = topics.topic_name(prefix, topics.ALERTS)
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{prefix}-listener", "log_level": 3})
         names = (self._alerts, topics.topic_name(prefix, topics.DETECTIONS))
@@ -103,7 +104,16 @@ class Listener:
 
     def slots(self) -> int:
         """Rows of detections so far."""
-        return sum(len(unpack_detections(blob).columns["slot_end_ms"]) for _, blob in self.detections)
+        fresh = self.detections[self._counted :]
+        self._counted += len(fresh)
+        self._slots += sum(len(unpack_detections(blob).columns["slot_end_ms"]) for _, blob in fresh)
+        return self._slots
+
+    def forget(self) -> None:
+        """What came so far does not count."""
+        self.alerts.clear()
+        self.detections.clear()
+        self._counted = self._slots = 0
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -111,12 +121,12 @@ class Listener:
 
 
 @contextmanager
-def worker(site: Path, bootstrap: str, prefix: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(site: Path, bootstrap: str, prefix: str, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """`nightline worker` as a process of its own."""
     run = [sys.executable, "-c", "from nightline.cli import main; main()"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*run, "worker", str(site), "--bootstrap", bootstrap, "--prefix", prefix, "--status", "off"],
+            [*run, "worker", str(site), "--bootstrap", bootstrap, "--prefix", prefix, "--status", "off", *options],
             stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=ROOT, env=os.environ,
         )  # fmt: skip
     try:
@@ -156,8 +166,7 @@ def measure(bootstrap: str, prefix: str, load: float, seconds: float) -> tuple[L
             going = watched.poll() is None and time.monotonic() < deadline
             assert going, f"{closed} of {WARM_SLOTS * DMAS} slots scored; worker: {log.read_text().splitlines()[-3:]}"
             listener.listen(1.0)
-        listener.alerts.clear()
-        listener.detections.clear()
+        listener.forget()
         meters.stdin.write("go\n")
         meters.stdin.flush()
         listener.listen(seconds)

@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from benchmarks.measure import Row, Sample
 
-WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency", "ltown")
+WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency", "ltown", "memory", "scaling")
 PLOT = Path("out") / "bench.png"
 
 
