@@ -40,24 +40,6 @@ def missing_flows(signs: NDArray[np.int8], values: NDArray[np.float64]) -> int:
 
 
 @njit(cache=False)
-def partial_inflow(
-    signs: NDArray[np.int8],
-    areas_m2: NDArray[np.float64],
-    values: NDArray[np.float64],
-    channels: Records,
-    slot_hours: float,
-) -> float:
-    """`meters.net_inflow` (m3/h) without the flows that are missing; NaN where a tank's level is."""
-    total = 0.0
-    for c in range(values.shape[0]):
-        if signs[c] != 0 and not np.isnan(values[c]):
-            total += signs[c] * values[c]
-        if areas_m2[c] > 0.0:
-            total -= areas_m2[c] * (values[c] - channels[c]["level_m"]) / slot_hours
-    return total
-
-
-@njit(cache=False)
 def note_gap(b: Buffers, missing: int, partial_m3h: float, slot_end_ms: int) -> None:
     """Remember a slot of this step that could not be judged, in place of the oldest one."""
     foreseen = b.series[0]["foreseen"]

@@ -21,9 +21,9 @@ from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, nig
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
 from models.forest import Forest
-from models.gaps import missing_flows, note_gap, partial_inflow
+from models.gaps import missing_flows, note_gap
 from models.lifecycle import follow, judge_meter, judge_night, raise_burst
-from models.meters import net_inflow, watch_flat
+from models.meters import net_inflow, partial_inflow, watch_flat
 from models.params import Params
 from models.profile import expect, learn
 from models.schema import NEVER, Records

@@ -50,6 +50,24 @@ def watch_flat(channel: Record, value: float, slot_end_ms: int, slot_hours: floa
 
 
 @njit(cache=False)
+def partial_inflow(
+    signs: NDArray[np.int8],
+    areas_m2: NDArray[np.float64],
+    values: NDArray[np.float64],
+    channels: Records,
+    slot_hours: float,
+) -> float:
+    """`net_inflow` (m3/h) without the flows that are missing; NaN where a tank's level is."""
+    total = 0.0
+    for c in range(values.shape[0]):
+        if signs[c] != 0 and not np.isnan(values[c]):
+            total += signs[c] * values[c]
+        if areas_m2[c] > 0.0:
+            total -= areas_m2[c] * (values[c] - channels[c]["level_m"]) / slot_hours
+    return total
+
+
+@njit(cache=False)
 def net_inflow(
     signs: NDArray[np.int8],
     areas_m2: NDArray[np.float64],
@@ -62,13 +80,10 @@ def net_inflow(
     `signs`, `areas_m2`, `values` (C,): m3/h for flows, m for levels at the end of the slot; the level at its begin is
     the channels' `level_m`.
     """
-    total = 0.0
     for c in range(values.shape[0]):
-        if signs[c] != 0:
-            total += signs[c] * values[c]
-        if areas_m2[c] > 0.0:
-            total -= areas_m2[c] * (values[c] - channels[c]["level_m"]) / slot_hours
-    return total
+        if signs[c] != 0 and np.isnan(values[c]):
+            return np.nan
+    return partial_inflow(signs, areas_m2, values, channels, slot_hours)
 
 
 @njit(cache=False)
