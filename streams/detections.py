@@ -8,10 +8,11 @@ The header names the DMA, the origin, the number of rows, the features and detec
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -33,28 +34,42 @@ def pack_detections(
     dma: str,
     origin: str,
     rows: NDArray[np.void],
-    features: Sequence[str],
-    detectors: Sequence[str],
+    features: tuple[str, ...],
+    detectors: tuple[str, ...],
     limit: int,
 ) -> Iterator[bytes]:
     """`rows` (n,) DETECTION as messages of at most about `limit` bytes; none for no rows."""
     per_message = max(1, (limit - 4096) // rows.dtype.itemsize)
     for start in range(0, len(rows), per_message):
         part = rows[start : start + per_message]
-        types = [(name, rows.dtype[name]) for name in rows.dtype.names or ()]
-        header = json.dumps(
-            {
-                "dma": dma,
-                "origin": origin,
-                "rows": len(part),
-                "features": list(features),
-                "detectors": list(detectors),
-                "columns": [[name, kind.base.newbyteorder("<").str, list(kind.shape)] for name, kind in types],
-            },
-            separators=(",", ":"),
-        ).encode()
-        columns = [np.ascontiguousarray(part[name], kind.base.newbyteorder("<")).tobytes() for name, kind in types]
-        yield b"".join([MAGIC, _LENGTH.pack(len(header)), header, *columns])
+        head = _head(dma, origin, len(part), features, detectors, rows.dtype)
+        yield b"".join([head, *(part[name].astype(kind, copy=False).tobytes() for name, kind, _ in _columns(rows.dtype))])
+
+
+@functools.lru_cache(maxsize=8)
+def _columns(dtype: np.dtype[np.void]) -> tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]:
+    """Name, little-endian type and shape of one row of each column."""
+    fields = ((name, dtype[name]) for name in dtype.names or ())
+    return tuple((name, kind.base.newbyteorder("<"), kind.shape) for name, kind in fields)
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(
+    dma: str, origin: str, rows: int, features: tuple[str, ...], detectors: tuple[str, ...], dtype: np.dtype[np.void]
+) -> bytes:
+    """What precedes the columns. Live, a DMA's is the same slot after slot: writing it anew took half of 45 µs."""
+    header = json.dumps(
+        {
+            "dma": dma,
+            "origin": origin,
+            "rows": rows,
+            "features": features,
+            "detectors": detectors,
+            "columns": [[name, kind.str, shape] for name, kind, shape in _columns(dtype)],
+        },
+        separators=(",", ":"),
+    ).encode()
+    return b"".join([MAGIC, _LENGTH.pack(len(header)), header])
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def rows(count: int) -> np.ndarray:
     return found
 
 
-(BLOB,) = pack_detections("A", "live", rows(3), ["f"], ["d"], 1 << 20)
+(BLOB,) = pack_detections("A", "live", rows(3), ("f",), ("d",), 1 << 20)
 (SIZE,) = struct.unpack_from("<I", BLOB, 4)
 HEADER = json.loads(BLOB[8 : 8 + SIZE])
 
@@ -40,10 +40,10 @@ def test_scored_slots_come_back_as_they_were():
 
 
 def test_many_slots_are_several_messages_and_none_are_none():
-    parts = list(pack_detections("A", "live", rows(100), [], [], 10_000))
+    parts = list(pack_detections("A", "live", rows(100), (), (), 10_000))
     assert len(parts) > 1
     assert np.concatenate([unpack_detections(part).columns["slot_end_ms"] for part in parts]).tolist() == list(range(100))
-    assert list(pack_detections("A", "live", rows(0), [], [], 10_000)) == []
+    assert list(pack_detections("A", "live", rows(0), (), (), 10_000)) == []
 
 
 def test_a_message_cut_anywhere_is_refused():
