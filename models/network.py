@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from models.config import ConfigError, Key, nearest, read_table
 from models.toml import network_pieces, read_toml
-from models.topology import Topology
+from models.topology import Subscribers, Topology
 
 MeterKind = Literal["flow", "pressure", "level"]
 SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
@@ -127,7 +127,7 @@ class Site:
         """
         return self._topology.channels(self.dma_row[dma])
 
-    def subscribers(self) -> tuple[tuple[int, ...], ...]:
+    def subscribers(self) -> Subscribers:
         """For each meter row, the DMA rows whose engines read it."""
         return self._topology.subscribers(len(self.meters))
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from models.heads import FITS
@@ -61,11 +62,16 @@ class _Header(msgspec.Struct):
     dma: str
     origin: Origin
     count: int
-    meters: list[str]
+    meters: msgspec.Raw
+    """Ids, as a list: the same few lists come again and again, so they are looked up whole (`_Listed`)."""
     source: _Source | None = None
 
 
 _HEADER: Final = msgspec.msgpack.Decoder(_Header)
+_IDS: Final = msgspec.msgpack.Decoder(list[str])
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_LISTS_KEPT: Final = 4096
+_BYTES_KEPT: Final = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -100,77 +106,174 @@ class Block:
     source: Source | None = None
 
 
-def pack_block(site: Site, dma: str, readings: Readings, origin: str, source: Source | None = None) -> bytes:
-    """The bytes of `readings`, a READING array (n,) with meter rows of `site`. The same input gives the same bytes."""
-    rows, place = np.unique(readings["meter"], return_inverse=True)
-    meters = [site.meters[row].id for row in rows.tolist()]
-    header = _Header(dma, msgspec.convert(origin, Origin), len(readings), meters)
-    columns = [(place if name == "meter" else readings[name]).astype(form) for name, form in _COLUMNS]
-    if source is not None:
-        base = int(source.offsets[0]) if len(source.offsets) else source.end
-        header.source = _Source(source.partition, base, source.end, source.oldest_ms, source.newest_ms)
-        columns.append((source.offsets - base).astype(_OFFSET))
-    head = msgspec.msgpack.encode(header)
-    body = b"".join([head, *(column.tobytes() for column in columns)])
-    return _PREFIX.pack(MAGIC, VERSION, 0, len(head), zlib.crc32(body)) + body
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A header's list of meters, in terms of the site."""
+
+    rows: NDArray[np.int32]
+    """(n,) of the site's meter table, -1 where a meter is not in the site."""
+    senders: NDArray[np.int64]
+    """(n,) row of `_SENDS`."""
 
 
-def unpack_block(site: Site, blob: bytes) -> Block:
-    """The block of `pack_block`'s bytes, with meter rows of `site`.
+class Packing:
+    """Packs and unpacks blocks of one site. Keeps only what it has looked up."""
 
-    Raises ValueError, saying what was found and what was possible, for foreign or torn bytes and for another version.
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._of_dma: dict[str, tuple[NDArray[np.int32], msgspec.Raw]] = {}
+        self._listed: dict[bytes, _Listed] = {}
+        self._listed_bytes = 0
+
+    # to bytes
+
+    def pack(self, dma: str, readings: Readings, origin: str, source: Source | None = None) -> bytes:
+        """The bytes of `readings`, a READING array (n,) with meter rows of the site. The same input gives the same bytes."""
+        place, meters = self._places(dma, readings["meter"])
+        header = _Header(dma, _origin(origin), len(readings), meters)
+        columns = [(place if name == "meter" else readings[name]).astype(form).tobytes() for name, form in _COLUMNS]
+        if source is not None:
+            base = int(source.offsets[0]) if len(source.offsets) else source.end
+            header.source = _Source(source.partition, base, source.end, source.oldest_ms, source.newest_ms)
+            columns.append((source.offsets - base).astype(_OFFSET).tobytes())
+        head = _ENCODER.encode(header)
+        body = b"".join([head, *columns])
+        return _PREFIX.pack(MAGIC, VERSION, 0, len(head), zlib.crc32(body)) + body
+
+    def _places(self, dma: str, meter: NDArray[np.int32]) -> tuple[NDArray[np.int64], msgspec.Raw]:
+        """(n,) place of each reading's meter in a list, and the list. All meters of a DMA where half or more report, so that
+        it is the same list every time; else those that do."""
+        known = self._of_dma.get(dma)
+        if known is None:
+            channels = np.array(self._site.channels(dma) if dma in self._site.dma_row else (), np.int32)
+            known = self._of_dma[dma] = channels, self._ids(channels)
+        channels, ids = known
+        if 2 * len(meter) >= len(channels) > 0:
+            place = np.minimum(np.searchsorted(channels, meter), len(channels) - 1)
+            if (channels[place] == meter).all():
+                return place, ids
+        rows, place = np.unique(meter, return_inverse=True)
+        return place, self._ids(rows)
+
+    def _ids(self, rows: NDArray[np.int32]) -> msgspec.Raw:
+        meters = self._site.meters
+        return msgspec.Raw(_ENCODER.encode([meters[row].id for row in rows.tolist()]))
+
+    # and back
+
+    def unpack(self, blob: bytes) -> Block:
+        """The block of `pack`'s bytes, with meter rows of the site.
+
+        Raises ValueError, saying what was found and what was possible, for foreign or torn bytes and for another version.
+        """
+        header, begin, listed = self._opened(blob)
+        count = header.count
+        readings = np.empty(count, READING)
+        for name, form in _COLUMNS:
+            column = np.frombuffer(blob, form, count, begin)
+            readings[name] = column
+            begin += column.nbytes
+        offsets = NO_OFFSETS
+        if header.source is not None:
+            offsets = np.frombuffer(blob, _OFFSET, count, begin).astype(np.int64)
+            offsets += header.source.base
+        keep = np.empty(count, np.bool_)
+        end = -1 if header.source is None else header.source.end
+        kept, strange = know(readings, offsets, end, listed.rows, listed.senders, _SENDS, LOWEST, HIGHEST, keep)
+        if kept == _STRANGE_METER:
+            possible = f"0 to {len(listed.rows) - 1}" if len(listed.rows) else "none"
+            raise ValueError(f"block names meter {strange}; possible: {possible}")
+        if kept == _OUT_OF_ORDER:
+            raise ValueError(f"block names offsets out of order; possible: ascending, up to its end {end}")
+        if kept < count:
+            readings = readings[keep]
+            offsets = offsets[keep] if header.source is not None else offsets
+        source = None
+        if header.source is not None:
+            found = header.source
+            source = Source(found.partition, found.end, found.oldest_ms, found.newest_ms, offsets)
+        return Block(header.dma, readings, header.origin, count - kept, source)
+
+    def _opened(self, blob: bytes) -> tuple[_Header, int, _Listed]:
+        """Header, where the columns begin, and the meters they name."""
+        if len(blob) < _PREFIX.size:
+            raise ValueError(f"block is torn: found {len(blob)} bytes; possible: at least {_PREFIX.size}")
+        magic, version, _, header_bytes, crc = _PREFIX.unpack_from(blob)
+        if magic != MAGIC:
+            raise ValueError(f"not a block of readings: starts with {magic!r}; possible: {MAGIC!r}")
+        if version not in READABLE:
+            raise ValueError(f"block version: found {version}; possible: {', '.join(map(str, READABLE))}")
+        body = memoryview(blob)[_PREFIX.size :]
+        if zlib.crc32(body) != crc:
+            raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
+        try:
+            header = _HEADER.decode(body[:header_bytes])
+            listed = self._looked_up(bytes(header.meters))
+        except FOREIGN as error:
+            raise ValueError(f"block header cannot be read: {brief(error)}") from None
+        expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
+        if header.count < 0 or len(body) != expected:
+            raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
+        return header, _PREFIX.size + header_bytes, listed
+
+    def _looked_up(self, ids: bytes) -> _Listed:
+        """A list of meters. Raises what msgspec raises where it is none."""
+        found = self._listed.get(ids)
+        if found is None:
+            site = self._site
+            rows = np.array([site.meter_row.get(meter, -1) for meter in _IDS.decode(ids)], np.int32)
+            senders = [_SENDER[site.meters[row].kind] if row >= 0 else _NO_SENDER for row in rows.tolist()]
+            if len(self._listed) >= _LISTS_KEPT or self._listed_bytes > _BYTES_KEPT:
+                self._listed.clear()
+                self._listed_bytes = 0
+            found = self._listed[ids] = _Listed(rows, np.array(senders, np.int64))
+            self._listed_bytes += 4 * len(ids)
+        return found
+
+
+def _origin(origin: str) -> Origin:
+    """Raises msgspec.ValidationError for what is none."""
+    return origin if origin in ("live", "replay") else msgspec.convert(origin, Origin)  # type: ignore[return-value]
+
+
+NO_OFFSETS: Final = np.zeros(0, np.int64)
+_STRANGE_METER, _OUT_OF_ORDER = -1, -2
+
+
+@njit(cache=True)
+def know(
+    readings: Readings,
+    offsets: NDArray[np.int64],
+    end: int,
+    rows: NDArray[np.int32],
+    senders: NDArray[np.int64],
+    sends: NDArray[np.bool_],
+    lowest: NDArray[np.float64],
+    highest: NDArray[np.float64],
+    keep: NDArray[np.bool_],
+) -> tuple[int, int]:
+    """Puts rows of the site (`_Listed.rows`) in place of places in the header's list, in READING (n,), and fills `keep`
+    (n,): what the site can use, by meter, kind, quality, value and time.
+
+    Returns how many are kept and 0; or `_STRANGE_METER` and a place that is not in the list; or `_OUT_OF_ORDER` and 0 where
+    the offsets (n,), or none, do not ascend up to `end`. Oracle: the definition in tests/test_packing.py.
     """
-    if len(blob) < _PREFIX.size:
-        raise ValueError(f"block is torn: found {len(blob)} bytes; possible: at least {_PREFIX.size}")
-    magic, version, _, header_bytes, crc = _PREFIX.unpack_from(blob)
-    if magic != MAGIC:
-        raise ValueError(f"not a block of readings: starts with {magic!r}; possible: {MAGIC!r}")
-    if version not in READABLE:
-        raise ValueError(f"block version: found {version}; possible: {', '.join(map(str, READABLE))}")
-    body = memoryview(blob)[_PREFIX.size :]
-    if zlib.crc32(body) != crc:
-        raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
-    try:
-        header = _HEADER.decode(body[:header_bytes])
-    except FOREIGN as error:
-        raise ValueError(f"block header cannot be read: {brief(error)}") from None
-    expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
-    if header.count < 0 or len(body) != expected:
-        raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
-
-    readings = np.empty(header.count, READING)
-    offset = header_bytes
-    for name, form in _COLUMNS:
-        column = np.frombuffer(body, form, header.count, offset)
-        readings[name] = column
-        offset += column.nbytes
-    place = readings["meter"]
-    strange = place[(place < 0) | (place >= len(header.meters))]
-    if len(strange):
-        possible = f"0 to {len(header.meters) - 1}" if header.meters else "none"
-        raise ValueError(f"block names meter {strange[0]}; possible: {possible}")
-    source = None
-    if header.source is not None:
-        found = header.source
-        offsets = np.frombuffer(body, _OFFSET, header.count, offset).astype(np.int64) + found.base
-        if (np.diff(offsets) < 0).any() or (len(offsets) and offsets[-1] > found.end):
-            raise ValueError(f"block names offsets out of order; possible: ascending, up to its end {found.end}")
-        source = Source(found.partition, found.end, found.oldest_ms, found.newest_ms, offsets)
-    return _known(site, header, readings, source)
-
-
-def _known(site: Site, header: _Header, readings: Readings, source: Source | None) -> Block:
-    """Place in the header -> row of the site; what the site cannot use is left out."""
-    place = readings["meter"].astype(np.int64)
-    rows = np.array([site.meter_row.get(meter, -1) for meter in header.meters], np.int32)
-    senders = [_SENDER[site.meters[row].kind] if row >= 0 else _NO_SENDER for row in rows.tolist()]
-    configured = np.array(senders, np.intp)
-    kind, value, time_ms = readings["kind"], readings["value"], readings["time_ms"]
-    keep = _SENDS[configured[place], kind] & (readings["quality"] < len(QUALITIES))
-    keep &= (time_ms >= FIRST_MS) & (time_ms <= LAST_MS)
-    known = np.minimum(kind, len(KINDS) - 1)  # later kinds are left out already
-    keep &= (value >= LOWEST[known]) & (value <= HIGHEST[known])
-    readings["meter"] = rows[place]
-    if source is not None:
-        source = replace(source, offsets=source.offsets[keep])
-    return Block(header.dma, readings[keep], header.origin, int(len(readings) - keep.sum()), source)
+    kept = 0
+    for i in range(len(offsets)):
+        if (i > 0 and offsets[i] < offsets[i - 1]) or offsets[i] > end:
+            return _OUT_OF_ORDER, 0
+    for i in range(len(readings)):
+        place = readings[i]["meter"]
+        if place < 0 or place >= len(rows):
+            return _STRANGE_METER, place
+        kind, value, time_ms = readings[i]["kind"], readings[i]["value"], readings[i]["time_ms"]
+        known = (
+            sends[senders[place], kind]
+            and readings[i]["quality"] < len(QUALITIES)
+            and FIRST_MS <= time_ms <= LAST_MS
+            and lowest[kind] <= value <= highest[kind]
+        )
+        readings[i]["meter"] = rows[place]
+        keep[i] = known
+        kept += known
+    return kept, 0

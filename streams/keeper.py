@@ -1,8 +1,9 @@
 """Keeps the watch agent's state safe: brings it back before a partition is processed, saves it while it is.
 
-Order for a block: engines step -> alerts and detections confirmed. Order for a checkpoint: everything of the blocks so
-far confirmed -> states of all partitions sent and confirmed -> their offsets released for the commit. The two exclude each
-other, so a checkpoint never includes a block whose alerts are still on their way.
+Order for a block: engines step -> alerts and detections posted. The next block need not wait until Kafka has confirmed
+them; a checkpoint does. Order for a checkpoint: no further block -> everything of the blocks so far confirmed -> states of
+all partitions sent and confirmed -> their offsets released for the commit. So a checkpoint never includes a block whose
+alerts are still on their way.
 
 A checkpoint is taken every `SAVE_SECONDS`, however many readings have come, and writes the states that have changed: its
 cost follows time, the number of DMAs and the length of their slots, not the readings. While history is replayed it is
@@ -16,17 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from faust.types import TP
 from kafka import KafkaConsumer, TopicPartition
 
-from models.schema import Alert
 from streams.blocks import Block
 from streams.checkpoints import Bounds, Record
-from streams.outbox import Message
+from streams.outbox import Message, Posted
 from streams.topics import CHECKPOINTS, EMBEDDED_OPTIONS, READINGS, client_options, topic_name
 from streams.watcher import Watcher
 
@@ -63,18 +64,18 @@ class Keeper:
         watcher: Watcher,
         bootstrap: str,
         prefix: str,
-        publish: Callable[[list[Message]], Awaitable[None]],
-        tell: Callable[[Block, list[Message], list[Alert]], None],
+        post: Callable[[list[Message]], asyncio.Future[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.watcher = watcher
         self.saved = Saved()
         self.recovered = False
-        self._bootstrap, self._prefix, self._publish, self._tell, self._clock = bootstrap, prefix, publish, tell, clock
+        self._bootstrap, self._prefix, self._post, self._clock = bootstrap, prefix, post, clock
         self._lock = asyncio.Lock()
         self._partitions = 0
         self._replaying = False
-        self._is_confirmed = True
+        self._under_way: deque[asyncio.Future[None]] = deque()
+        """What blocks brought about and Kafka has not confirmed, or refused."""
         self._is_closed = False
         self.consumer: Any = None
         """Faust's, once there is one."""
@@ -93,7 +94,8 @@ class Keeper:
                 found = records.pop(tp.partition)
                 start = self.watcher.restore(tp.partition, self._partitions, found, wanted[tp], begin)
                 starts[tp] = start.offset
-            self._is_confirmed, self.recovered = True, True
+            self._under_way.clear()
+            self.recovered = True
             self.saved.at = begin
         states = sum(len(owned.states) for owned in self.watcher.owned.values())
         if states:
@@ -102,21 +104,21 @@ class Keeper:
 
     # processing
 
-    async def watch(self, block: Block) -> bool:
-        """Process a block. False when it is none of ours any more: it is left to be read again."""
+    async def watch(self, block: Block) -> Posted | None:
+        """Process a block. None when it is none of ours any more: it is left to be read again."""
         async with self._lock:
             if self._is_closed or not self.consumer.is_current(block) or block.partition not in self.watcher.owned:
-                return False
-            if not self._is_confirmed:
-                raise RuntimeError("what the block before this one brought about was never confirmed")
-            self._is_confirmed = False
+                return None
+            while self._under_way and _is_confirmed(self._under_way[0]):
+                self._under_way.popleft()
+            if any(_is_refused(posted) for posted in self._under_way):
+                raise RuntimeError("what a block before this one brought about was never confirmed")
             unpublished = block.end > self.consumer.committed(block.tp)
             messages, alerts = self.watcher.watch(block, publish=unpublished)
-            await self._publish(messages)
-            self._is_confirmed = True
-            self._tell(block, messages, alerts)
+            confirmed = self._post(messages)
+            self._under_way.append(confirmed)
             self._replaying = self._replaying or self.watcher.is_replayed
-            return True
+            return Posted(confirmed, messages, alerts)
 
     # saving
 
@@ -164,17 +166,22 @@ class Keeper:
         """After a fault: no further block, no further checkpoint."""
         self._is_closed = True
 
+    async def _settled(self) -> bool:
+        """Once everything of the blocks so far is confirmed; False when something of it was refused."""
+        waited_for = [posted for posted in self._under_way if not posted.done()]
+        if waited_for:
+            await asyncio.wait(waited_for)  # which does not cancel them when it is cancelled
+        return all(map(_is_confirmed, self._under_way))
+
     async def _save(self, everything: bool = False) -> None:
         """With the lock held."""
-        if not self._is_confirmed or self.consumer is None or not self.watcher.owned:
+        if self.consumer is None or not self.watcher.owned or not await self._settled():
             return
         now, epoch = self._clock(), self.consumer.epoch
         ends = {partition: owned.end for partition, owned in self.watcher.owned.items()}
         messages = [m for p in sorted(ends) for m in self.watcher.checkpoint(p, self._partitions, now, everything)]
         made = self._clock() - now
-        self._is_confirmed = False
-        await self._publish(messages)
-        self._is_confirmed = True
+        await self._post(messages)
         self._replaying = False
         readings = topic_name(self._prefix, READINGS)
         for partition, end in ends.items():
@@ -184,6 +191,14 @@ class Keeper:
         self.saved = Saved(
             now, made, self._clock() - now, len(messages), size, done.total + len(messages), done.total_bytes + size
         )  # fmt: skip
+
+
+def _is_confirmed(posted: asyncio.Future[None]) -> bool:
+    return posted.done() and not _is_refused(posted)
+
+
+def _is_refused(posted: asyncio.Future[None]) -> bool:
+    return posted.done() and (posted.cancelled() or posted.exception() is not None)
 
 
 def read_checkpoints(bootstrap: str, prefix: str, partitions: Iterable[int]) -> tuple[dict[int, list[Record]], int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from models.cloudevents import rfc3339
 from models.codec import Decoder
 from models.network import Site
-from models.packing import Source, pack_block
-from models.routing import shares
+from models.packing import Packing, Source
+from models.routing import gather, shares
 from models.schema import Readings
 from streams.blocks import UNKNOWN_MS, Block, times_ms
 from streams.dlq import dead_letter
@@ -36,12 +36,23 @@ PAST_MS: Final = RAW_DAYS * DAY_MS
 clock that is wrong, or is history, which `nightline replay` marks as such."""
 
 
+class _OfMessage(NamedTuple):
+    """For each of some readings, what is known of the message it came in."""
+
+    block: Block
+    offset: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+
+    def only(self, which: NDArray[Any]) -> _OfMessage:
+        return _OfMessage(self.block, self.offset[which], self.time_ms[which])
+
+
 class Router:
     """Blocks of `readings.raw.v1` -> packed readings per DMA, and dead letters."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._decoder = Decoder(site)
+        self._decoder, self._packing = Decoder(site), Packing(site)
         self._subscribers = site.subscribers()
         self.tally = Tally(site.meter_row)
 
@@ -58,22 +69,33 @@ class Router:
         found = [dead_letter(records[at], "; ".join(why)) for at, why in sorted(reasons.items())]
         for at, why in reasons.items():
             self.tally.reject(records[at], why)
-        offsets = records.offset[message]
-        produced_ms = of_time_ms[message]
+        of_message = _OfMessage(block, records.offset[message], of_time_ms[message])
         replayed = of_replay[message]
         for origin, mine in (("replay", replayed), ("live", ~replayed)):
-            rows = np.flatnonzero(mine)
-            for dma_row, share in shares(readings[rows], self._subscribers):
-                of_dma = rows[share]
-                stamps_ms = produced_ms[of_dma]
-                source = Source(
-                    block.partition, block.end, int(stamps_ms.min()), int(stamps_ms.max()), offsets[of_dma]
-                )  # fmt: skip
-                dma = self._site.dmas[dma_row].id
-                found += [
-                    Message(READINGS, dma.encode(), blob, []) for blob in self._pack(dma, readings[of_dma], origin, source)
-                ]
+            if mine.all():
+                found += self._published(readings, of_message, origin)
+            elif mine.any():
+                found += self._published(readings[mine], of_message.only(mine), origin)
         return found
+
+    def _published(self, readings: Readings, of_message: _OfMessage, origin: str) -> Iterator[Message]:
+        """Readings of one origin, by DMA."""
+        if not len(readings):
+            return
+        dmas, order, edges = shares(readings, self._subscribers)
+        readings, of_message = gather(readings, order), of_message.only(order)
+        oldest_ms = np.minimum.reduceat(of_message.time_ms, edges[:-1]).tolist() if len(dmas) else []
+        newest_ms = np.maximum.reduceat(of_message.time_ms, edges[:-1]).tolist() if len(dmas) else []
+        ends = edges.tolist()
+        for at, row in enumerate(dmas.tolist()):
+            mine = slice(ends[at], ends[at + 1])
+            source = Source(
+                of_message.block.partition, of_message.block.end, oldest_ms[at], newest_ms[at], of_message.offset[mine]
+            )  # fmt: skip
+            dma = self._site.dmas[row].id
+            key = dma.encode()
+            for blob in self._pack(dma, readings[mine], origin, source):
+                yield Message(READINGS, key, blob, [])
 
     def _drop_wrong_times(
         self,
@@ -118,7 +140,7 @@ class Router:
 
     def _pack(self, dma: str, readings: Readings, origin: str, source: Source) -> Iterator[bytes]:
         """One message, or as many as keep each below the limit."""
-        blob = pack_block(self._site, dma, readings, origin, source)
+        blob = self._packing.pack(dma, readings, origin, source)
         if len(blob) <= PACKED_LIMIT or len(readings) == 1:
             yield blob
             return

@@ -27,7 +27,7 @@ from models.engine import Engine
 from models.features import FEATURES
 from models.network import Site
 from models.packing import Block as Packed
-from models.packing import unpack_block
+from models.packing import Packing
 from models.schema import Alert, Readings
 from streams.blocks import Block
 from streams.checkpoints import Bounds, Checkpoint, Record, Seen, Start, pack, where_to_start
@@ -83,6 +83,7 @@ class Watcher:
 
     def __init__(self, site: Site, bundle: Bundle | None = None, rebuild: bool = False) -> None:
         self._site, self._bundle, self._rebuild = site, bundle, rebuild
+        self._packing = Packing(site)
         self.owned: dict[int, Owned] = {}
         self.is_replayed = False
         """The last block held replayed readings."""
@@ -198,7 +199,7 @@ class Watcher:
     def _unpack(self, record: Any) -> Packed:
         if record.value is None:
             raise ValueError("value is null; possible: a block of readings")
-        packed = unpack_block(self._site, record.value)
+        packed = self._packing.unpack(record.value)
         if packed.dma not in self._site.dma_row:
             raise ValueError(f"DMA {packed.dma!r} is not in network.toml")
         if record.key != packed.dma.encode():

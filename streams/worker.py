@@ -30,18 +30,21 @@ from mode.supervisors import CrashingSupervisor
 
 from models.engine import Engine
 from models.network import Site
-from models.schema import KINDS, READING, Alert
+from models.packing import Packing
+from models.routing import split
+from models.schema import KINDS, READING
+from models.topology import Subscribers
 from streams import records
 from streams.alignment import skew_ms
 from streams.blocks import Block, Continuity, block_topic
 from streams.checkpoints import Bounds
 from streams.keeper import TICK_SECONDS, Keeper
 from streams.logs import Repeats, is_no_refusal
-from streams.outbox import Message, publish
+from streams.outbox import Outbox, Posted
 from streams.progress import Place, Progress
 from streams.router import Router
 from streams.status import StatusServer, listen
-from streams.topics import DEAD_LETTERS, MIB, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
+from streams.topics import DEAD_LETTERS, MIB, PACKED_LIMIT, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
 from streams.transport import Transport
 from streams.watcher import Watcher, announce
 
@@ -52,6 +55,8 @@ log = logging.getLogger("nightline")
 
 BLOCKS_QUEUED = 4
 """Blocks that wait for an agent. Each may hold a whole fetch, so this bounds the memory of a worker that is behind."""
+BLOCKS_UNDER_WAY = 8
+"""Blocks of an agent that Kafka has not confirmed: it processes the next meanwhile."""
 FETCH_BYTES = 4 * MIB
 SESSION_SECONDS = 10.0
 """So long after its last sign of life a worker's partitions go to others."""
@@ -81,7 +86,6 @@ class Worker:
         self.fault: Exception | None = None
         self.stop = asyncio.Event()
         self.router = Router(site)
-        self.keeper = Keeper(Watcher(site, bundle, rebuild), bootstrap, prefix, self._publish, self._tell)
         self.app = app = faust.App(
             worker_group(prefix),
             broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
@@ -98,9 +102,12 @@ class Worker:
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=FETCH_BYTES,
             producer_max_request_size=REQUEST_LIMIT,
+            producer_max_batch_size=PACKED_LIMIT,
             web_tables_enabled=False,
             web_router_enabled=False,
         )
+        self.outbox = Outbox(app, prefix)
+        self.keeper = Keeper(Watcher(site, bundle, rebuild), bootstrap, prefix, self.outbox.post)
         self.readings_topic = topic_name(prefix, READINGS)
         app.transport = self._transport = Transport(
             app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
@@ -112,18 +119,21 @@ class Worker:
         app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_partitions_assigned.connect(self._on_assigned)
 
-    def _agent(self, name: str, topic: str, handle: Callable[[Block], Awaitable[bool]]) -> None:
+    def _agent(self, name: str, topic: str, handle: Callable[[Block], Awaitable[Posted | None]]) -> None:
         async def agent(stream: Any) -> None:
             continuity = Continuity()
             left = -1  # after a block that was left alone nothing may be processed until a seek
+            under_way: asyncio.Queue[tuple[Any, Posted]] = asyncio.Queue(BLOCKS_UNDER_WAY)
+            acknowledging = asyncio.create_task(self._acknowledge(name, under_way))
             try:
                 async for event in stream.noack().events():
                     block = event.value
-                    if self.app.consumer.is_current(block) and block.epoch != left:
+                    if self.app.consumer.is_current(block) and block.epoch != left and self.fault is None:
                         continuity.check(block)
-                        if await handle(block):
+                        posted = await handle(block)
+                        if posted is not None:
                             continuity.passed(block)
-                            event.ack()
+                            await under_way.put((event, posted))
                             continue
                         left = block.epoch
                     self.app.consumer.leave(event.message)
@@ -131,27 +141,39 @@ class Worker:
                 if not self.app.should_stop:
                     raise  # only a stop may end an agent; anything else must be seen
             except Exception as error:
-                log.critical("agent %s: %s: %s", name, type(error).__name__, error, exc_info=True)
-                self._fail(error)
+                self._fail(error, name)
                 self.app.consumer.leave(event.message)
+            finally:
+                acknowledging.cancel()
 
         self.app.agent(block_topic(self.app, topic), name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(agent)
 
-    def _fail(self, error: Exception) -> None:
+    async def _acknowledge(self, name: str, under_way: asyncio.Queue[tuple[Any, Posted]]) -> None:
+        """Blocks in order, each once Kafka has confirmed what it brought about."""
+        while True:
+            event, posted = await under_way.get()
+            try:
+                await asyncio.shield(posted.confirmed)  # the keeper waits for it too
+                self._tell(event.value, posted)
+            except Exception as error:
+                self._fail(error, name)
+            if self.fault is None:
+                event.ack()
+            else:
+                self.app.consumer.leave(event.message)
+
+    def _fail(self, error: Exception, agent: str = "") -> None:
+        if agent:
+            log.critical("agent %s: %s: %s", agent, type(error).__name__, error, exc_info=error)
         self.fault = self.fault or error
         self.keeper.abandon()
         self.stop.set()
 
-    async def _publish(self, messages: list[Message]) -> None:
-        await publish(self.app, self.prefix, messages)
-
-    async def _route(self, block: Block) -> bool:
+    async def _route(self, block: Block) -> Posted:
         messages = self.router.route(block)
-        await self._publish(messages)
-        self._tell(block, messages, [])
-        return True
+        return Posted(self.outbox.post(messages), messages, [])
 
-    async def _watch(self, block: Block) -> bool:
+    async def _watch(self, block: Block) -> Posted | None:
         return await self.keeper.watch(block)
 
     async def _recover(self, wanted: dict[TP, Bounds]) -> dict[TP, int]:
@@ -177,10 +199,10 @@ class Worker:
         await self.keeper.close()
         await self.app.consumer.commit()
 
-    def _tell(self, block: Block, messages: list[Message], alerts: list[Alert]) -> None:
+    def _tell(self, block: Block, posted: Posted) -> None:
         """One line for each alert revision, and one for the dead letters of a block."""
-        announce(alerts, log.info)
-        reasons = [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
+        announce(posted.alerts, log.info)
+        reasons = [dict(m.headers)["reason"].decode() for m in posted.messages if m.dataset == DEAD_LETTERS]
         self.dead_letters += len(reasons)
         if reasons:
             log.warning(
@@ -233,6 +255,9 @@ def warm_up(site: Site, bundle: Bundle | None) -> float:
         readings["meter"] = np.tile(rows, len(steps))
         readings["kind"] = np.tile([KINDS.index(site.meters[row].kind) for row in rows], len(steps))
         Engine(site, dma.id, bundle).step(readings, "live")
+    split(readings[:0], Subscribers(np.zeros(1, np.int32), np.zeros(0, np.int32)))
+    packing = Packing(site)
+    packing.unpack(packing.pack(site.dmas[-1].id, readings, "live"))
     return time.perf_counter() - begin
 
 

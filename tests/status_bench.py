@@ -10,7 +10,7 @@ from typing import Any
 
 from faust.types import TP
 
-from models.packing import pack_block
+from models.packing import Packing
 from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.keeper import Keeper
@@ -34,7 +34,7 @@ class Worker:
         self.site, self.prefix, self.version, self.started = site or make_site(), "p", "0.0.0", time.time() - 5
         self.now = 0.0
         self.router = Router(self.site)
-        self.keeper = Keeper(Watcher(self.site), "broker", "p", self.publish, lambda *_: None, lambda: self.now)
+        self.keeper = Keeper(Watcher(self.site), "broker", "p", self.post, lambda: self.now)
         self.fault: Exception | None = None
         self.dead_letters = 0
         self.readings_topic = READINGS.topic
@@ -43,8 +43,10 @@ class Worker:
         self.progress: Any = None
         self.stop = asyncio.Event()
 
-    async def publish(self, _: Any) -> None:
-        return None
+    def post(self, _: Any) -> asyncio.Future[None]:
+        posted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        posted.set_result(None)
+        return posted
 
     def places(self) -> dict[TP, Place]:
         return self.there
@@ -58,7 +60,7 @@ class Worker:
 
     def take(self, some: Any) -> None:
         """Readings of DMA A."""
-        value = pack_block(self.site, "A", some, "live")
+        value = Packing(self.site).pack("A", some, "live")
         offset = self.keeper.watcher.owned[0].end
         self.keeper.watcher.watch(Block([Record(READINGS.topic, 0, offset, 0, b"A", value)]))
 

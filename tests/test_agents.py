@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from dataclasses import dataclass
@@ -11,16 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from models.packing import pack_block, unpack_block
+from models.packing import Packing
 from nightline.cli import nightline
-from streams import outbox
 from streams.blocks import Block
 from streams.checkpoints import Bounds
 from streams.dlq import dead_letter
 from streams.logs import Repeats
-from streams.outbox import Message, PublishTimeoutError, publish
 from streams.router import REPLAY_HEADER, Router
-from streams.topics import ALERTS, DEAD_LETTERS, READINGS
+from streams.topics import DEAD_LETTERS, READINGS
 from streams.watcher import Watcher
 from tests.synthetic import START_MS, make_site, readings
 
@@ -53,7 +50,7 @@ def routed(*records: Record) -> tuple[int, list[str]]:
     """Number of readings published for DMA A, and the reasons of the dead letters."""
     site = make_site()
     messages = Router(site).route(Block(list(records)))
-    packed = [unpack_block(site, m.value or b"") for m in messages if m.dataset == READINGS and m.key == b"A"]
+    packed = [Packing(site).unpack(m.value or b"") for m in messages if m.dataset == READINGS and m.key == b"A"]
     count = sum(len(part.readings) for part in packed)
     return count, [dict(m.headers)["reason"].decode() for m in messages if m.dataset == DEAD_LETTERS]
 
@@ -130,7 +127,7 @@ def test_late_readings_leave_one_line_for_each_block_by_dma(caplog: pytest.LogCa
     mine = quiet[quiet["meter"] == site.meter_row["in-A"]]
 
     def packed(offset: int, some: Any) -> Block:
-        return Block([Record(pack_block(site, "A", some, "live"), topic="readings", key=b"A", offset=offset)])
+        return Block([Record(Packing(site).pack("A", some, "live"), topic="readings", key=b"A", offset=offset)])
 
     watcher.watch(packed(0, mine))
     assert caplog.messages == []
@@ -155,18 +152,6 @@ def test_a_repeated_line_of_somebody_else_is_written_once_with_a_count_and_ours_
     assert passes("nightline", said) == passes("nightline", said) == said
     now[0] = 31.0
     assert passes("aiokafka", said + "3") == f"{said}3 (5 more like it were held back)"
-
-
-def test_a_publish_the_broker_never_confirms_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "PUBLISH_SECONDS", 0.05)
-
-    class Producer:
-        async def send(self, *_: Any) -> Any:
-            return asyncio.get_running_loop().create_future()
-
-    app: Any = type("App", (), {"producer": Producer()})
-    with pytest.raises(PublishTimeoutError, match=r"^1 messages to p\.alerts\.v1: the broker has not confirmed"):
-        asyncio.run(publish(app, "p", [Message(ALERTS, b"k", b"v", [])]))
 
 
 @pytest.mark.parametrize("value", ["", "host", "host:", ":9092", "host:0", "host:65536", "kafka://host:1", "a:1,,b:2"])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from faust.types import TP
 
-from models.packing import Source, pack_block
+from models.packing import Packing, Source
 from streams import keeper as module
 from streams.blocks import Block
 from streams.checkpoints import Bounds, pack, unpack
 from streams.checkpoints import Record as Saved
 from streams.keeper import REPLAY_SAVE_SECONDS, SAVE_SECONDS, Keeper
-from streams.outbox import Message
+from streams.outbox import Message, Posted
 from streams.topics import CHECKPOINTS
 from streams.watcher import REFRESH_SECONDS, Watcher
 from tests.simulation.kafka import Record
@@ -53,39 +54,55 @@ class Bench:
         self.published: list[Message] = []
         self.broker_fails = False
         self.broker_seconds = 0.0
-        self.keeper = Keeper(Watcher(SITE), "broker", "p", self.publish, lambda *_: None, lambda: self.now)
+        self.is_slow = False
+        self.waiting: list[asyncio.Future[None]] = []
+        self.runner = asyncio.Runner()
+        self.keeper = Keeper(Watcher(SITE), "broker", "p", self.post, lambda: self.now)
         self.keeper.consumer = self.consumer = Consumer()
 
-    async def publish(self, messages: list[Message]) -> None:
+    def post(self, messages: list[Message]) -> asyncio.Future[None]:
+        posted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.broker_fails:
-            raise RuntimeError("the broker refuses")
-        self.now += self.broker_seconds
+            posted.set_exception(RuntimeError("the broker refuses"))
+            return posted
         self.published += messages
+        if self.is_slow:
+            self.waiting.append(posted)
+        else:
+            self.now += self.broker_seconds
+            posted.set_result(None)
+        return posted
+
+    def confirm(self) -> None:
+        """What a slow broker was given so far."""
+        while self.waiting:
+            self.waiting.pop(0).set_result(None)
 
     def checkpoints(self) -> list[int]:
         """The offset of each checkpoint published."""
         return [unpack(m.value or b"").offset for m in self.published if m.dataset == CHECKPOINTS]
 
     def recover(self) -> None:
-        asyncio.run(self.keeper.recover({PARTITION: Bounds(None, 0, 9)}))
+        self.runner.run(self.keeper.recover({PARTITION: Bounds(None, 0, 9)}))
 
-    def watch(self, offset: int, origin: str = "live") -> bool:
+    def watch(self, offset: int, origin: str = "live") -> Posted | None:
         some = MINE[offset * 10 : offset * 10 + 10]
         source = Source(0, offset * 10 + 10, 0, 0, MINE["time_ms"][offset * 10 : offset * 10 + len(some)] * 0 + offset * 10)
-        value = pack_block(SITE, "A", some, origin, source)
-        return asyncio.run(self.keeper.watch(Block([Record(PARTITION.topic, 0, offset, 0, b"A", value)], None, 1)))
+        value = Packing(SITE).pack("A", some, origin, source)
+        return self.runner.run(self.keeper.watch(Block([Record(PARTITION.topic, 0, offset, 0, b"A", value)], None, 1)))
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
-        asyncio.run(self.keeper.save_when_due())
+        self.runner.run(self.keeper.save_when_due())
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(module, "read_checkpoints", lambda _, __, numbers: ({number: [] for number in numbers}, 4))
     bench = Bench()
     bench.recover()
-    return bench
+    yield bench
+    bench.runner.close()
 
 
 def test_a_checkpoint_is_taken_by_the_clock_and_only_of_what_changed(bench: Bench) -> None:
@@ -135,8 +152,9 @@ def test_waiting_for_the_broker_does_not_put_off_the_next_checkpoint(bench: Benc
 
 def test_nothing_is_saved_or_processed_after_a_block_that_was_not_confirmed(bench: Bench) -> None:
     bench.broker_fails = True
-    with pytest.raises(RuntimeError, match="the broker refuses"):
-        bench.watch(0)
+    posted = bench.watch(0)
+    assert posted is not None
+    assert str(posted.confirmed.exception()) == "the broker refuses"
     bench.broker_fails = False
     bench.tick(SAVE_SECONDS)
     assert bench.checkpoints() == []
@@ -145,6 +163,45 @@ def test_nothing_is_saved_or_processed_after_a_block_that_was_not_confirmed(benc
         bench.watch(1)
     bench.recover()
     assert bench.watch(0)
+
+
+def test_blocks_go_on_while_the_broker_confirms_and_a_checkpoint_waits_for_all_of_them(bench: Bench) -> None:
+    bench.is_slow = True
+    bench.watch(0)
+    bench.watch(1)
+
+    async def save() -> None:
+        bench.now += SAVE_SECONDS
+        saving = asyncio.create_task(bench.keeper.save_when_due())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert bench.checkpoints() == []  # its readings' alerts are on their way
+        bench.is_slow = False
+        bench.confirm()
+        await saving
+
+    bench.runner.run(save())
+    assert bench.checkpoints() == [2]
+    assert bench.consumer.released == [2]
+
+
+def test_a_checkpoint_that_is_cut_short_leaves_what_it_waited_for_under_way(bench: Bench) -> None:
+    bench.is_slow = True
+    posted = bench.watch(0)
+    assert posted is not None
+
+    async def cut_short() -> None:
+        bench.now += SAVE_SECONDS
+        saving = asyncio.create_task(bench.keeper.save_when_due())
+        await asyncio.sleep(0)
+        saving.cancel()
+
+    bench.runner.run(cut_short())
+    assert not posted.confirmed.done()
+    bench.is_slow = False
+    bench.confirm()
+    bench.tick(0)
+    assert bench.checkpoints() == [1]
 
 
 def test_a_checkpoint_that_was_not_confirmed_releases_nothing(bench: Bench) -> None:
@@ -170,23 +227,20 @@ def test_a_block_from_before_a_seek_or_of_a_partition_given_up_is_left_alone(ben
 def test_a_closed_keeper_has_saved_everything_and_takes_nothing_more(bench: Bench) -> None:
     bench.watch(0)
     bench.keeper.watcher.owned[0].end = 7
-    asyncio.run(bench.keeper.close())
+    bench.runner.run(bench.keeper.close())
     assert bench.checkpoints() == [7]
     assert not bench.watch(1)
     bench.tick(1000)
-    asyncio.run(bench.keeper.before_handover())
+    bench.runner.run(bench.keeper.before_handover())
     assert bench.checkpoints() == [7]
 
 
 def test_a_handover_that_takes_too_long_is_no_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HANDOVER_SECONDS", 0.02)
 
-    async def never(_: list[Message]) -> None:
-        await asyncio.sleep(60)
-
     bench.watch(0)
-    bench.keeper._publish = never
-    asyncio.run(bench.keeper.before_handover())
+    bench.is_slow = True
+    bench.runner.run(bench.keeper.before_handover())
     assert bench.consumer.released == []
 
 
@@ -195,8 +249,8 @@ def test_what_a_router_sent_twice_is_taken_once(bench: Bench) -> None:
     before = bench.keeper.watcher.owned[0].states["A"].engine.snapshot()
     some = MINE[:10]
     source = Source(0, 10, 0, 0, MINE["time_ms"][:10] * 0)
-    again = Record(PARTITION.topic, 0, 1, 0, b"A", pack_block(SITE, "A", some, "live", source))
-    assert asyncio.run(bench.keeper.watch(Block([again], None, 1)))
+    again = Record(PARTITION.topic, 0, 1, 0, b"A", Packing(SITE).pack("A", some, "live", source))
+    assert bench.runner.run(bench.keeper.watch(Block([again], None, 1)))
     watched = bench.keeper.watcher.owned[0].states["A"]
     assert watched.repeated == 10
     assert watched.engine.snapshot() == before
@@ -205,8 +259,8 @@ def test_what_a_router_sent_twice_is_taken_once(bench: Bench) -> None:
 def test_a_raw_topic_made_anew_is_not_taken_for_a_repetition(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.watch(0)
     newer = Source(0, 10, 5_000, 6_000, MINE["time_ms"][:10] * 0)
-    record = Record(PARTITION.topic, 0, 1, 0, b"A", pack_block(SITE, "A", MINE[10:20], "live", newer))
-    assert asyncio.run(bench.keeper.watch(Block([record], None, 1)))
+    record = Record(PARTITION.topic, 0, 1, 0, b"A", Packing(SITE).pack("A", MINE[10:20], "live", newer))
+    assert bench.runner.run(bench.keeper.watch(Block([record], None, 1)))
     assert bench.keeper.watcher.owned[0].states["A"].repeated == 0
     assert "starts again at offset 0" in caplog.text
 

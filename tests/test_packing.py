@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from models.network import Site, parse_site
-from models.packing import MAGIC, VERSION, Source, pack_block, unpack_block
+from models.packing import MAGIC, VERSION, Packing, Source
 from models.schema import BATTERY, FLOW, KINDS, PRESSURE, QUALITIES, READING, Readings
 from models.wire import FIRST_MS, LAST_MS
 
@@ -45,7 +45,7 @@ SOME = block_of(
 
 
 def test_a_block_comes_back_as_it_was():
-    block = unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "replay"))
+    block = Packing(SITE).unpack(Packing(SITE).pack("ALFA", SOME, "replay"))
     assert (block.dma, block.origin, block.unknown) == ("ALFA", "replay", 0)
     assert block.readings.dtype == READING
     assert block.readings.tolist() == SOME.tolist()
@@ -56,19 +56,19 @@ def test_every_bit_of_time_and_value_survives(times: np.ndarray, data: st.DataOb
     readings = np.zeros(len(times), READING)
     readings["time_ms"] = times
     readings["value"] = data.draw(arrays.arrays(np.float64, len(times), elements=st.floats(-1e6, 1e6)))
-    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live")).readings
+    got = Packing(SITE).unpack(Packing(SITE).pack("ALFA", readings, "live")).readings
     assert got.tobytes() == readings.tobytes()
 
 
 def test_the_same_readings_give_the_same_bytes():
-    assert pack_block(SITE, "ALFA", SOME, "live") == pack_block(SITE, "ALFA", SOME.copy(), "live")
+    assert Packing(SITE).pack("ALFA", SOME, "live") == Packing(SITE).pack("ALFA", SOME.copy(), "live")
 
 
 SOURCE = Source(7, 1_000_004, 10, 20, np.array([999_999, 1_000_000, 1_000_000, 1_000_003]))
 
 
 def test_a_block_says_which_message_each_reading_came_in():
-    got = unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "live", SOURCE)).source
+    got = Packing(SITE).unpack(Packing(SITE).pack("ALFA", SOME, "live", SOURCE)).source
     assert got is not None
     assert (got.partition, got.end, got.oldest_ms, got.newest_ms) == (7, 1_000_004, 10, 20)
     assert got.offsets.tolist() == SOURCE.offsets.tolist()
@@ -78,40 +78,40 @@ def test_a_block_says_which_message_each_reading_came_in():
 def test_a_block_whose_offsets_are_out_of_order_is_refused(offsets: list[int]):
     # from the offsets it is told which readings were had before: wrong ones would drop others
     source = Source(7, 10, 10, 20, np.array([4, 4, 4, 4]))
-    blob = pack_block(SITE, "ALFA", SOME, "live", source)
+    blob = Packing(SITE).pack("ALFA", SOME, "live", source)
     head = struct.unpack_from("<4sHHII", blob)[3]
     body = blob[16:-16] + (np.array(offsets) - 4).astype("<u4").tobytes()
     with pytest.raises(ValueError, match="block names offsets out of order; possible: ascending, up to its end 10"):
-        unpack_block(SITE, struct.pack("<4sHHII", MAGIC, VERSION, 0, head, zlib.crc32(body)) + body)
+        Packing(SITE).unpack(struct.pack("<4sHHII", MAGIC, VERSION, 0, head, zlib.crc32(body)) + body)
 
 
 def test_offsets_stay_with_their_readings_when_others_are_left_out():
     later = site_of("in:flow", "logger:flow", "tank:level")
-    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live", SOURCE))
+    got = Packing(later).unpack(Packing(SITE).pack("ALFA", SOME, "live", SOURCE))
     assert got.readings["value"].tolist() == [-2.0, 3.6]
     assert got.source is not None
     assert got.source.offsets.tolist() == [1_000_000, 1_000_003]
 
 
 def test_a_block_of_version_1_is_still_read():
-    blob = bytearray(pack_block(SITE, "ALFA", SOME, "live"))
+    blob = bytearray(Packing(SITE).pack("ALFA", SOME, "live"))
     blob[4] = 1
-    got = unpack_block(SITE, bytes(blob))
+    got = Packing(SITE).unpack(bytes(blob))
     assert got.readings.tolist() == SOME.tolist()
     assert got.source is None
 
 
 def test_an_empty_block_is_a_block():
-    assert len(unpack_block(SITE, pack_block(SITE, "ALFA", SOME[:0], "live")).readings) == 0
+    assert len(Packing(SITE).unpack(Packing(SITE).pack("ALFA", SOME[:0], "live")).readings) == 0
 
 
 def test_an_unpacked_block_can_be_written_to():
-    unpack_block(SITE, pack_block(SITE, "ALFA", SOME, "live")).readings["value"] = 0.0
+    Packing(SITE).unpack(Packing(SITE).pack("ALFA", SOME, "live")).readings["value"] = 0.0
 
 
 def test_a_block_outlives_new_and_reordered_meters():
     later = site_of("new:flow", "tank:level", "logger:pressure", "in:flow", "house:flow")
-    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live"))
+    got = Packing(later).unpack(Packing(SITE).pack("ALFA", SOME, "live"))
     names = [later.meters[row].id for row in got.readings["meter"].tolist()]
     assert names == ["house", "in", "logger", "tank"]
     assert got.unknown == 0
@@ -119,7 +119,7 @@ def test_a_block_outlives_new_and_reordered_meters():
 
 def test_meters_that_are_gone_or_of_another_kind_are_left_out_and_counted():
     later = site_of("in:flow", "logger:flow", "tank:level")
-    got = unpack_block(later, pack_block(SITE, "ALFA", SOME, "live"))
+    got = Packing(later).unpack(Packing(SITE).pack("ALFA", SOME, "live"))
     assert got.readings["value"].tolist() == [-2.0, 3.6]
     assert got.unknown == 2
 
@@ -128,7 +128,7 @@ def test_meters_that_are_gone_or_of_another_kind_are_left_out_and_counted():
 def test_kinds_and_qualities_of_a_later_version_are_left_out_and_counted(field: str, found: int):
     readings = SOME.copy()
     readings[field][0] = found
-    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live"))
+    got = Packing(SITE).unpack(Packing(SITE).pack("ALFA", readings, "live"))
     assert (len(got.readings), got.unknown) == (3, 1)
 
 
@@ -139,19 +139,19 @@ def test_kinds_and_qualities_of_a_later_version_are_left_out_and_counted(field: 
 def test_values_and_times_that_cannot_be_are_left_out_and_counted(field: str, found: float):
     readings = SOME.copy()
     readings[field][1] = found
-    got = unpack_block(SITE, pack_block(SITE, "ALFA", readings, "live", SOURCE))
+    got = Packing(SITE).unpack(Packing(SITE).pack("ALFA", readings, "live", SOURCE))
     assert (len(got.readings), got.unknown) == (3, 1)
     assert got.source is not None
     assert got.source.offsets.tolist() == [999_999, 1_000_000, 1_000_003]
 
 
-BLOB = pack_block(SITE, "ALFA", SOME, "live")
+BLOB = Packing(SITE).pack("ALFA", SOME, "live")
 
 
 def test_a_block_cut_anywhere_is_refused():
     for length in range(len(BLOB)):
         with pytest.raises(ValueError, match="block is torn"):
-            unpack_block(SITE, BLOB[:length])
+            Packing(SITE).unpack(BLOB[:length])
 
 
 def test_a_flipped_bit_never_goes_unnoticed():
@@ -160,7 +160,7 @@ def test_a_flipped_bit_never_goes_unnoticed():
         torn = bytearray(BLOB)
         torn[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ValueError, match="block"):
-            unpack_block(SITE, bytes(torn))
+            Packing(SITE).unpack(bytes(torn))
 
 
 def sealed(header: object, columns: bytes) -> bytes:
@@ -191,7 +191,7 @@ HEADER = {"dma": "ALFA", "origin": "live", "count": 1, "meters": ["in"]}
 )
 def test_foreign_bytes_are_refused_with_a_reason(blob: bytes, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
-        unpack_block(SITE, blob)
+        Packing(SITE).unpack(blob)
 
 
 @pytest.mark.parametrize("nested", [b"\x91", b"\x81\xa1a"])
@@ -199,12 +199,12 @@ def test_a_header_nested_too_deeply_is_refused(nested: bytes):
     head = b"\x86" + msgspec.msgpack.encode(HEADER)[1:] + b"\xa1x\x01\xa5later" + nested * 20_000 + b"\xc0"
     blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, len(head), zlib.crc32(head)) + head
     with pytest.raises(ValueError, match="block header cannot be read: maximum recursion depth"):
-        unpack_block(SITE, blob)
+        Packing(SITE).unpack(blob)
 
 
 def test_the_reason_is_one_line_whatever_the_header_says():
     with pytest.raises(ValueError, match="Invalid enum value") as refused:
-        unpack_block(SITE, sealed(HEADER | {"origin": "a\nb\u2028c" * 1000}, b""))
+        Packing(SITE).unpack(sealed(HEADER | {"origin": "a\nb\u2028c" * 1000}, b""))
     assert len(str(refused.value).splitlines()) == 1
     assert len(str(refused.value)) < 300
 
@@ -212,16 +212,16 @@ def test_the_reason_is_one_line_whatever_the_header_says():
 @given(st.binary(max_size=80))
 def test_random_bytes_are_refused(blob: bytes):
     with pytest.raises(ValueError, match="block"):
-        unpack_block(SITE, blob)
+        Packing(SITE).unpack(blob)
 
 
 @given(st.binary(max_size=60), st.integers(0, 70))
 def test_random_bytes_under_a_good_checksum_never_crash(body: bytes, header_bytes: int):
     blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, header_bytes, zlib.crc32(body)) + body
     with pytest.raises(ValueError, match="block"):
-        unpack_block(SITE, blob)
+        Packing(SITE).unpack(blob)
 
 
 def test_an_unknown_origin_cannot_be_packed():
     with pytest.raises(ValueError, match="dream"):
-        pack_block(SITE, "ALFA", SOME, "dream")
+        Packing(SITE).pack("ALFA", SOME, "dream")

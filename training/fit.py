@@ -93,12 +93,13 @@ def _collect(
     lateness_ms = longest_lateness_minutes(site.meters) * 60_000
     engines = {site.dma_row[dma]: Engine(site, dma) for dma in sorted(wanted, key=site.dma_row.__getitem__)}
     rows = {row: Rows() for row in engines}
-    subscribers = [tuple(row for row in dmas if row in engines) for dmas in site.subscribers()]
+    subscribers = site.subscribers()
     for window in windows:
         if clean_until_ms is not None and window.start_ms > clean_until_ms + lateness_ms:
             break  # nothing before it can still be open
         for row, readings in split(window.readings, subscribers):
-            rows[row].take(engines[row].step(readings, "replay").detections, clean_until_ms)
+            if row in engines:
+                rows[row].take(engines[row].step(readings, "replay").detections, clean_until_ms)
         if on_window is not None:
             on_window(window)
     return {site.dmas[row].id: found for row, found in rows.items()}

@@ -18,7 +18,7 @@ from models.bundle import ARRAYS, MANIFEST
 from models.detectors import DETECTORS
 from models.engine import Engine
 from models.features import FEATURES
-from models.packing import Source, pack_block
+from models.packing import Packing, Source
 from models.schema import KINDS
 from models.state import DETECTION
 from models.wire import LAST_MS
@@ -115,11 +115,11 @@ def _blocks() -> tuple[bytes, ...]:
     some = readings(1)[:40]
     some["kind"][3], some["quality"][5] = KINDS.index("battery"), 2
     source = Source(3, 1_000_060, NOON_MS, NOON_MS + 9, np.arange(40) // 2 + 1_000_000)
-    old = bytearray(pack_block(SITE, "B", some[:7], "live"))
+    old = bytearray(Packing(SITE).pack("B", some[:7], "live"))
     old[4] = 1
     return (
-        pack_block(SITE, "A", some, "live", source), pack_block(SITE, "A", some[:1], "replay"), bytes(old),
-        pack_block(SITE, "C", some[:0], "live"),
+        Packing(SITE).pack("A", some, "live", source), Packing(SITE).pack("A", some[:1], "replay"), bytes(old),
+        Packing(SITE).pack("C", some[:0], "live"),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from models.codec import Decoder
 from models.engine import Engine
 from models.features import FEATURES
 from models.forest import score
-from models.packing import unpack_block
+from models.packing import Packing
 from models.schema import HIGHEST, KINDS, LOWEST, QUALITIES, READING, Readings
 from models.wire import FIRST_MS, LAST_MS
 from streams.blocks import Block
@@ -82,7 +82,7 @@ def _check_decode(payloads: list[bytes | None]) -> bool:
 
 
 def _check_block(blob: bytes) -> bool:
-    block = attempt(unpack_block, SITE, blob)
+    block = attempt(Packing(SITE).unpack, blob)
     if block is None:
         return False
     plausible(block.readings)
@@ -165,7 +165,7 @@ def _check_route(records: list[Record]) -> bool:
             dead.add(int(headers["offset"]))
         else:
             must(message.dataset == READINGS, message.dataset)
-            block = unpack_block(SITE, message.value or b"")  # what is published must be readable: a fault if not
+            block = Packing(SITE).unpack(message.value or b"")  # what is published must be readable: a fault if not
             must(block.unknown == 0 and len(block.readings), "a published block has readings that nobody can use")
             must(block.dma.encode() == message.key and block.source is not None, "block")
             plausible(block.readings)

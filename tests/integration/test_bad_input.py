@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from models.packing import unpack_block
+from models.packing import Packing
 from streams.replay import Replay
 from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, admin, topic_name
 from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
@@ -103,14 +103,14 @@ def test_a_header_name_that_is_not_utf8_stops_nothing_and_its_dead_letter_carrie
     headers = dict(letter.headers)
     assert (letter.key, letter.value, headers["tr\\xffce"]) == (b"k", b"torn", b"2")
     assert headers["offset"] == str(bad.get(1).offset).encode()
-    packed = [unpack_block(town(), record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
+    packed = [Packing(town()).unpack(record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
     assert sum(len(part.readings) for part in packed if part.dma == "A") == 4  # the neighbours have them too
 
 
 def values_routed(kafka: str, prefix: str) -> set[float]:
     """Values of in-A in `readings.v1`."""
     site = town()
-    packed = [unpack_block(site, record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
+    packed = [Packing(site).unpack(record.value) for record in read_topic(kafka, topic_name(prefix, READINGS))]
     row = site.meter_row["in-A"]
     return {value for part in packed for value in part.readings["value"][part.readings["meter"] == row].tolist()}
 

@@ -13,7 +13,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, OffsetSpec
 
-from models.packing import MAGIC, VERSION, pack_block
+from models.packing import MAGIC, VERSION, Packing
 from models.schema import Readings
 from streams import topics
 from streams.replay import Followers, encode
@@ -89,7 +89,7 @@ def stream(block: Readings) -> Iterator[tuple[bytes, bytes, int, str | None]]:
 
 def blocks_of_poison(block: Readings) -> dict[bytes, str]:
     """For `readings.v1`: what a router of another version, or a torn one, might have left there."""
-    good = pack_block(town(), "A", block[block["meter"] == town().meter_row["in-A"]][:5], "live")
+    good = Packing(town()).pack("A", block[block["meter"] == town().meter_row["in-A"]][:5], "live")
     return {
         good[:4] + (VERSION + 1).to_bytes(2, "little") + good[6:]: f"block version: found {VERSION + 1}",
         good[:-1] + bytes([good[-1] ^ 1]): "block is torn",

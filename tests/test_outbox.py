@@ -1,0 +1,175 @@
+"""streams/outbox.py: in order, in batches, and confirmed as a whole or failed in one line. The producer is played."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from faust.exceptions import ProducerSendError
+from faust.types import TP
+
+from streams import outbox
+from streams.outbox import Message, Outbox, PublishTimeoutError
+from streams.topics import ALERTS, CHECKPOINTS, DETECTIONS
+
+PARTITIONS = 4
+
+
+class Batch:
+    """As aiokafka's: full after three messages, whatever their size."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+        self.is_closed = False
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes | None, headers: Any) -> object | None:  # noqa: ARG002
+        if len(self.keys) == 3:
+            return None
+        self.keys.append(key)
+        return self
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Producer:
+    """Of Faust's and aiokafka's, what an outbox asks."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, list[bytes]]] = []
+        self.futures: list[asyncio.Future[None]] = []
+
+    def _ensure_producer(self) -> Producer:
+        return self
+
+    async def partitions_for(self, _: str) -> set[int]:
+        await asyncio.sleep(0)
+        return set(range(PARTITIONS))
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        return TP(topic, zlib.crc32(key) % PARTITIONS)
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[None]:
+        assert batch.is_closed
+        await asyncio.sleep(0)
+        self.sent.append((topic, partition, batch.keys))
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+
+def played(play: Callable[[Producer, Outbox], Coroutine[Any, Any, None]]) -> None:
+    producer = Producer()
+    asyncio.run(play(producer, Outbox(type("App", (), {"producer": producer})(), "p")))  # type: ignore[arg-type]
+
+
+def to(partition: int | None, *keys: str, dataset: str = CHECKPOINTS) -> list[Message]:
+    return [Message(dataset, key.encode(), b"v", [], partition) for key in keys]
+
+
+async def idle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_what_waits_for_a_partition_goes_as_one_batch_and_the_next_not_before_it_is_confirmed() -> None:
+    async def play(producer: Producer, box: Outbox) -> None:
+        first = box.post(to(2, "a", "b"))
+        second = box.post(to(2, "c", "d", "e"))
+        await idle()
+        assert producer.sent == [(f"p.{CHECKPOINTS}", 2, [b"a", b"b", b"c"])]
+        producer.futures[0].set_result(None)
+        await idle()
+        assert first.done()
+        assert not second.done()
+        assert producer.sent[1:] == [(f"p.{CHECKPOINTS}", 2, [b"d", b"e"])]
+        producer.futures[1].set_result(None)
+        await second
+
+    played(play)
+
+
+def test_a_partition_does_not_wait_for_another() -> None:
+    async def play(producer: Producer, box: Outbox) -> None:
+        box.post(to(0, "a"))
+        await idle()
+        done = box.post(to(1, "b"))
+        await idle()
+        producer.futures[1].set_result(None)
+        await done
+        assert [partition for _, partition, _ in producer.sent] == [0, 1]
+
+    played(play)
+
+
+def test_a_message_without_a_partition_goes_to_that_of_its_key_in_order() -> None:
+    async def play(producer: Producer, box: Outbox) -> None:
+        keys = [f"alert-{number % 7}" for number in range(40)]
+        posted = box.post(to(None, *keys, dataset=ALERTS))
+        while not posted.done():
+            await idle()
+            for future in producer.futures:
+                if not future.done():
+                    future.set_result(None)
+        for number in range(PARTITIONS):
+            mine = [key.encode() for key in keys if zlib.crc32(key.encode()) % PARTITIONS == number]
+            assert [key for _, partition, some in producer.sent if partition == number for key in some] == mine
+
+    played(play)
+
+
+def test_nothing_to_send_is_confirmed_at_once() -> None:
+    async def play(_: Producer, box: Outbox) -> None:
+        assert box.post([]).done()
+
+    played(play)
+
+
+def test_what_waits_behind_a_failed_batch_fails_with_it_and_what_is_confirmed_stays() -> None:
+    async def play(producer: Producer, box: Outbox) -> None:
+        good = box.post(to(0, "z"))
+        await idle()
+        producer.futures[0].set_result(None)
+        await good
+        failed = [box.post(to(0, *keys)) for keys in ("ab", "cd", "e")]
+        other = box.post(to(1, "f"))
+        await idle()
+        producer.futures[1].set_exception(KafkaTimeoutError())
+        producer.futures[2].set_result(None)
+        for one in failed:
+            with pytest.raises(ProducerSendError, match=r"^Error while sending: KafkaTimeoutError"):
+                await one
+        await other
+        assert len(producer.sent) == 3
+
+    played(play)
+
+
+def test_a_publish_the_broker_never_confirms_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_SECONDS", 0.05)
+
+    async def play(_: Producer, box: Outbox) -> None:
+        some = to(None, "k", dataset=ALERTS) + to(None, "k", dataset=DETECTIONS)
+        with pytest.raises(PublishTimeoutError, match=r"^2 messages to p\.alerts\.v1, p\.detections\.v1: the broker has"):
+            await box.post(some)
+
+    played(play)
+
+
+def test_whoever_gives_up_waiting_stops_nothing() -> None:
+    async def play(producer: Producer, box: Outbox) -> None:
+        posted = box.post(to(0, "a"))
+        posted.cancel()
+        behind = box.post(to(0, "b"))
+        await idle()
+        producer.futures[0].set_result(None)
+        await behind
+        assert producer.sent == [(f"p.{CHECKPOINTS}", 0, [b"a", b"b"])]
+
+    played(play)
