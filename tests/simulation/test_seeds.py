@@ -74,7 +74,7 @@ def test_the_simulation_notices_a_checkpoint_before_its_alerts(monkeypatch: pyte
             return False
         messages, _ = self.watcher.watch(block)
         self.checkpoint()
-        self.publish(messages)
+        self.post(messages)
         return True
 
     monkeypatch.setattr(simulated.Worker, "watch", watch)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import random
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
@@ -27,6 +28,7 @@ from streams.outbox import Message
 from streams.router import Router
 from streams.topics import ALERTS, CHECKPOINTS, DEAD_LETTERS, DETECTIONS, OPEN_ALERTS, RAW, READINGS
 from streams.watcher import Watcher
+from streams.worker import BLOCKS_UNDER_WAY
 from tests.simulation.kafka import PARTITIONS, Kafka
 from tests.synthetic import DAY, make_site, readings, step_between
 
@@ -87,6 +89,7 @@ class Worker:
         self.world, self.number = world, number
         self.watcher = Watcher(quiet()[0])
         self.raw_at: dict[int, int] = {}
+        self.under_way: deque[tuple[list[Message], Callable[[], None] | None]] = deque()
         self.is_zombie = False
 
     def take(self, partitions: list[int]) -> None:
@@ -99,20 +102,33 @@ class Worker:
             bounds = Bounds(kafka.committed.get((READINGS, number)), 0, len(kafka.logs[READINGS, number]))
             self.watcher.restore(number, PARTITIONS, records, bounds, now=self.world.clock)
 
-    def publish(self, messages: list[Message]) -> None:
-        """All of them, or up to a kill a prefix in each partition."""
+    def post(self, messages: list[Message], then: Callable[[], None] | None = None) -> None:
+        """On their way, behind what is; `then` once they are confirmed."""
+        self.under_way.append((messages, then))
+        if len(self.under_way) > BLOCKS_UNDER_WAY:
+            self.confirm(1)
+        if self.world.random.random() < 0.5:
+            self.confirm(self.world.random.randint(0, len(self.under_way)))
+
+    def confirm(self, count: int | None = None) -> None:
+        """The oldest so many posts, or all; up to a kill a prefix of everything in each partition."""
         world = self.world
-        if messages and world.chance("kill in a publish", world.kill):
-            of_partition: dict[tuple[str, int], list[Message]] = defaultdict(list)
+        for _ in range(len(self.under_way) if count is None else count):
+            messages, then = self.under_way[0]
+            if messages and world.chance("kill in a publish", world.kill):
+                of_partition: dict[tuple[str, int], list[Message]] = defaultdict(list)
+                for message in (message for posted, _ in self.under_way for message in posted):
+                    number = message.partition if message.partition is not None else zlib.crc32(message.key) % PARTITIONS
+                    of_partition[message.dataset, number].append(message)
+                for some in of_partition.values():
+                    for message in some[: world.random.randint(0, len(some))]:
+                        world.kafka.append(message)
+                raise KilledError
+            self.under_way.popleft()
             for message in messages:
-                number = message.partition if message.partition is not None else zlib.crc32(message.key) % PARTITIONS
-                of_partition[message.dataset, number].append(message)
-            for some in of_partition.values():
-                for message in some[: world.random.randint(0, len(some))]:
-                    world.kafka.append(message)
-            raise KilledError
-        for message in messages:
-            world.kafka.append(message)
+                world.kafka.append(message)
+            if then is not None:
+                then()
 
     def commit(self, topic: str, partition: int, offset: int) -> None:
         if self.world.chance("kill before a commit", self.world.kill):
@@ -132,9 +148,9 @@ class Worker:
         block = self.block(RAW, partition, self.raw_at[partition])
         if block is None:
             return False
-        self.publish(self.world.router.route(block))
-        self.raw_at[partition] = block.end
-        self.commit(RAW, partition, block.end)
+        end = block.end
+        self.post(self.world.router.route(block), lambda: self.commit(RAW, partition, end))
+        self.raw_at[partition] = end
         return True
 
     def watch(self, partition: int) -> bool:
@@ -143,13 +159,15 @@ class Worker:
             return False
         committed = self.world.kafka.committed.get((READINGS, partition), 0)
         messages, _ = self.watcher.watch(block, publish=block.end > committed)
-        self.publish(messages)
+        self.post(messages)
         return True
 
     def checkpoint(self, everything: bool = False) -> None:
+        self.confirm()
         ends = {number: owned.end for number, owned in self.watcher.owned.items()}
         for number in ends:
-            self.publish(self.watcher.checkpoint(number, PARTITIONS, self.world.clock, everything))
+            self.post(self.watcher.checkpoint(number, PARTITIONS, self.world.clock, everything))
+        self.confirm()
         for number, end in ends.items():
             self.commit(READINGS, number, end)
 
@@ -313,6 +331,7 @@ class World:
             for number in worker.raw_at:
                 while worker.route(number):
                     pass
+            worker.confirm()
         for worker in self.workers:
             for number in worker.raw_at:
                 while worker.watch(number):
