@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models import senml
 from models.heads import FACTOR, HIGH, KIND, LOW, PAIR_BITS, PAIR_MASK, VOLUME, Heads
 from models.network import Site
-from models.scan import Scanner
+from models.scan import Scanner, merged
 from models.schema import BAD, FLOW, GOOD, KINDS, READING, UNCERTAIN, UNITS, Readings, value_fault
 from models.wire import (
     COLUMNS,
@@ -133,13 +133,11 @@ class Decoder:
         if not len(left):
             return Decoded(readings, message, [])
         self.parsed += len(left)
-        spans = zip(at[left].tolist(), size[left].tolist(), strict=True)
-        parsed = self.parse([None if n < 0 else data[begin : begin + n].tobytes() for begin, n in spans], left)
+        bytes_of, spans = data.data, zip(at[left].tolist(), size[left].tolist(), strict=True)
+        parsed = self.parse([None if n < 0 else bytes_of[begin : begin + n].tobytes() for begin, n in spans], left)
         if not len(readings):
             return parsed
-        rows, number = np.concatenate((readings, parsed.readings)), np.concatenate((message, parsed.message))
-        order = np.argsort(number, kind="stable")  # a payload is either scanned or parsed, so this is arrival order
-        return Decoded(rows[order], number[order], parsed.rejects)
+        return Decoded(*merged(readings, message, parsed.readings, parsed.message), parsed.rejects)
 
     def parse(self, payloads: Sequence[bytes | None], numbers: NDArray[np.int32] | None = None) -> Decoded:
         """As `decode`, by msgspec alone, which reads whatever may come and says what is wrong with it.

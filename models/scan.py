@@ -23,12 +23,13 @@ from models.scan_text import (
     is_null,
     moment,
     number,
+    quality_text,
     short_text,
     skip_scalar,
     skip_text,
     whole_number,
 )
-from models.schema import BAD, GOOD, READING, UNCERTAIN, Readings, Record, Records
+from models.schema import READING, Readings, Record, Records
 from models.wire import FIRST_MS, LAST_MS, MAX_INTERVAL_S, MOST
 from models.words import Bytes, inner, octet, reading_at, word, word_of
 
@@ -70,9 +71,7 @@ _FOUND: Final = np.dtype(
 _METER_ID, _OBSERVED_, _INTERVAL_, _SECONDS = map(word_of, (b'meterId"', b"observed", b"interval", b'Seconds"'))
 _QUALITY_: Final = word_of(b'quality"')
 _KIND_, _UNIT_, _VALUE_, _AT = map(word_of, (b'kind"', b'unit"', b'value"', b'At"'))
-_3, _4, _5, _6 = (np.uint64((1 << 8 * size) - 1) for size in (3, 4, 5, 6))
-_GOOD, _BAD, _UNCERTAIN, _REST = map(word_of, (b'good"', b'bad"', b"uncertai", b'n"'))
-_2: Final = np.uint64(0xFFFF)
+_3, _5, _6 = (np.uint64((1 << 8 * size) - 1) for size in (3, 5, 6))
 
 
 def _short(texts: list[str]) -> NDArray[np.uint64]:
@@ -114,7 +113,37 @@ class Scanner:
 def warm_up(site: Site) -> None:
     """Compiles the scanner; the first block would wait for it, and the group for the block."""
     nothing = np.zeros(0, np.int64)
-    Scanner(site).scan(np.zeros(0, np.uint8), nothing, nothing)
+    rows, message, _ = Scanner(site).scan(np.zeros(0, np.uint8), nothing, nothing)
+    merged(rows, message, rows, message)
+
+
+def merged(
+    rows: Readings, message: NDArray[np.int32], others: Readings, of_others: NDArray[np.int32]
+) -> tuple[Readings, NDArray[np.int32]]:
+    """READING rows (n,) and (m,) of different payloads as one array in order of arrival, and the payload of each."""
+    whole = np.empty(len(rows) + len(others), READING), np.empty(len(rows) + len(others), np.int32)
+    _merge(rows, message, others, of_others, *whole)
+    return whole
+
+
+@njit(cache=True)
+def _merge(
+    rows: Records,
+    message: NDArray[np.int32],
+    others: Records,
+    of_others: NDArray[np.int32],
+    into: Records,
+    of_into: NDArray[np.int32],
+) -> None:
+    """Two ascending runs into one. numpy's sort and gather took 70 ns a row where one payload in a hundred is parsed."""
+    i = j = 0
+    for k in range(of_into.shape[0]):
+        if j == of_others.shape[0] or (i < message.shape[0] and message[i] < of_others[j]):
+            into[k], of_into[k] = rows[i], message[i]
+            i += 1
+        else:
+            into[k], of_into[k] = others[j], of_others[j]
+            j += 1
 
 
 @njit(cache=True)
@@ -273,7 +302,7 @@ def _head(key: int, at: int, stop: int, found: Record) -> int:
         found["meter"] = entry
         return at + 1 if entry else -1
     if key == _QUALITY:
-        quality, at = _quality(at, stop)
+        quality, at = quality_text(at, stop)
         found["quality"] = quality
         return at
     text, at = short_text(at, stop)
@@ -282,19 +311,6 @@ def _head(key: int, at: int, stop: int, found: Record) -> int:
     else:
         found["unit"] = text
     return at
-
-
-@inner
-def _quality(at: int, stop: int) -> tuple[int, int]:
-    """Index into QUALITIES of a text behind its `"`, and where it ends."""
-    text = word(at, stop)
-    if text & _5 == _GOOD:
-        return GOOD, at + 5
-    if text & _4 == _BAD:
-        return BAD, at + 4
-    if text == _UNCERTAIN and word(at + 8, stop) & _2 == _REST:
-        return UNCERTAIN, at + 10
-    return 0, -1
 
 
 @inner
@@ -313,7 +329,7 @@ def _entry(key: int, at: int, stop: int, found: Record, row: int) -> int:
         return at if FIRST_MS <= time_ms <= LAST_MS else -1
     if octet(at, stop) != QUOTE:
         return -1
-    quality, at = _quality(at + 1, stop)
+    quality, at = quality_text(at + 1, stop)
     reading_at(row)["quality"] = quality
     return at
 

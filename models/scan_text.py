@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from models.schema import Record
+from models.schema import BAD, GOOD, UNCERTAIN, Record
 from models.words import MOST_DIGITS, TENS, Word, aside, before_quote, digits, inner, load_word, octet, signed, word, word_of
 
 QUOTE, MINUS, PLUS, POINT, COLON, ZERO, Z, T = b'"-+.:0ZT'
@@ -135,6 +135,23 @@ def skip_scalar(at: int, stop: int) -> int:
     if word(at + 1, stop) & _FOUR == _FALSE and octet(at, stop) == ord("f"):
         return at + 5
     return number(at, stop)[1]
+
+
+_GOOD, _BAD, _UNCERTAIN, _REST = map(word_of, (b'good"', b'bad"', b"uncertai", b'n"'))
+_TWO, _FIVE = np.uint64(0xFFFF), np.uint64(0xFF_FFFF_FFFF)
+
+
+@inner
+def quality_text(at: int, stop: int) -> tuple[int, int]:
+    """Index into QUALITIES of a text behind its `"`, and where it ends."""
+    text = word(at, stop)
+    if text & _FIVE == _GOOD:
+        return GOOD, at + 5
+    if text & _FOUR == _BAD:
+        return BAD, at + 4
+    if text == _UNCERTAIN and word(at + 8, stop) & _TWO == _REST:
+        return UNCERTAIN, at + 10
+    return 0, -1
 
 
 # times

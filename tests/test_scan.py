@@ -278,12 +278,14 @@ def test_a_decoder_that_has_seen_other_blocks_scans_the_same():
 
 def test_nothing_is_left_to_compile_after_the_warm_up():
     scan.warm_up(SITE)
-    compiled = len(scan._scan.signatures)
+    compiled = len(scan._scan.signatures), len(scan._merge.signatures)
     table = np.array([[0, 0], [len(sent(reading())), -1]]).T
     for data in (np.frombuffer(sent(reading()), np.uint8), np.frombuffer(bytearray(sent(reading())), np.uint8)):
         Decoder(SITE).decode_spans(data, table[:, 0], table[:, 1])
         Decoder(SITE).decode_spans(data, table[:1, 0].copy(), table[:1, 1].copy())
-    assert len(scan._scan.signatures) == compiled
+    parsed = sent(reading(observedAt=NOON.lower())), sent(columns() | {"observedAt": [NOON.lower()] * 3})
+    assert agree([sent(reading()), *parsed, sent(reading(value=None)), sent(columns())]).parsed == 3
+    assert (len(scan._scan.signatures), len(scan._merge.signatures)) == compiled
 
 
 # the meters
