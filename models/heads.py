@@ -21,19 +21,20 @@ FITS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Configured kind of a meter -> kinds of reading it may send."""
 
-_PAIRS: Final = tuple((kind, unit) for kind, units in UNITS.items() for unit in units)
-_PAIR: Final = {pair: number for number, pair in enumerate(_PAIRS)}
+PAIRS: Final = tuple((kind, unit) for kind, units in UNITS.items() for unit in units)
+"""Kind and unit, by pair number."""
+_PAIR: Final = {pair: number for number, pair in enumerate(PAIRS)}
 PAIR_BITS: Final = 6
 PAIR_MASK: Final = (1 << PAIR_BITS) - 1
 _UNKNOWN: Final = -1
 
 # by pair number; the unused rest is NaN, so that what is unknown (-1) becomes NaN and is refused with the non-finite
 FACTOR: Final = np.full(1 << PAIR_BITS, np.nan)
-FACTOR[: len(_PAIRS)] = [UNITS[kind][unit] for kind, unit in _PAIRS]
+FACTOR[: len(PAIRS)] = [UNITS[kind][unit] for kind, unit in PAIRS]
 KIND: Final = np.zeros(1 << PAIR_BITS, np.uint8)
-KIND[: len(_PAIRS)] = [FLOW if kind == "volume" else KINDS.index(kind) for kind, _ in _PAIRS]
+KIND[: len(PAIRS)] = [FLOW if kind == "volume" else KINDS.index(kind) for kind, _ in PAIRS]
 VOLUME: Final = np.zeros(1 << PAIR_BITS, bool)
-VOLUME[: len(_PAIRS)] = [kind == "volume" for kind, _ in _PAIRS]
+VOLUME[: len(PAIRS)] = [kind == "volume" for kind, _ in PAIRS]
 # value in the engine's unit; NaN is not in it, so neither are a gap and what is unknown
 LOW: Final = LOWEST[KIND]
 HIGH: Final = HIGHEST[KIND]
@@ -53,7 +54,7 @@ class Heads(dict[tuple[str, str, str], int]):
         if row is None or pair is None or kind not in FITS[self._site.meters[row].kind]:
             return _UNKNOWN
         # the site's own texts: a million heads would each keep the id that came with a message
-        self[self._site.meters[row].id, *_PAIRS[pair]] = code = row << PAIR_BITS | pair
+        self[self._site.meters[row].id, *PAIRS[pair]] = code = row << PAIR_BITS | pair
         return code
 
     def meter_kind(self, meter: str) -> str | None:

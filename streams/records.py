@@ -73,8 +73,8 @@ class Records(Sequence[Record]):
             )  # fmt: skip
         return Record(
             self.topic, self.partition, int(self.offset[which]), int(self.time_ms[which]),
-            self._field(self.key_at[which], self.key_size[which]), self.value(which),
-            _headers(self.headers_bytes(which)),
+            self._field(self.key_at[which], self.key_size[which]),
+            self._field(self.value_at[which], self.value_size[which]), _headers(self.headers_bytes(which)),
         )  # fmt: skip
 
     def __add__(self, other: Records) -> Records:
@@ -90,18 +90,6 @@ class Records(Sequence[Record]):
 
     def _field(self, at: int, size: int) -> bytes | None:
         return None if size < 0 else self.data[at : at + size].tobytes()
-
-    def value(self, which: int) -> bytes | None:
-        """The value of one record."""
-        return self._field(self.value_at[which], self.value_size[which])
-
-    def values(self) -> list[bytes | None]:
-        """All values."""
-        whole = self.data.tobytes()
-        return [
-            None if size < 0 else whole[at : at + size]
-            for at, size in zip(self.value_at.tolist(), self.value_size.tolist(), strict=True)
-        ]
 
     def headers_bytes(self, which: int) -> bytes:
         """The headers of one record as they lie in the log: alike where these are."""

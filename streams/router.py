@@ -60,8 +60,8 @@ class Router:
         """What to publish for a block, dead letters first."""
         records = block.records
         reasons = _oversized(records)
-        payloads = [None if at in reasons else value for at, value in enumerate(records.values())]
-        decoded = self._decoder.decode(payloads)
+        size = np.where(records.value_size > READING_LIMIT, -1, records.value_size)
+        decoded = self._decoder.decode_spans(records.data, records.value_at, size)
         for reject in decoded.rejects:
             reasons.setdefault(reject.message, [reject.reason])
         of_replay, of_time_ms = _replayed(records), times_ms(records)

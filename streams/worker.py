@@ -28,6 +28,7 @@ import numpy as np
 from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
+from models import scan
 from models.engine import Engine
 from models.network import Site
 from models.packing import Packing
@@ -247,6 +248,7 @@ def warm_up(site: Site, bundle: Bundle | None) -> float:
     """
     begin = time.perf_counter()
     records.warm_up()
+    scan.warm_up(site)
     for dma in site.dmas:
         rows = site.channels(dma.id)
         steps = dma.slot_minutes * 60_000 * np.arange(1, 4)

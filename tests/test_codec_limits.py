@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
-from models.codec import MOST, Decoder
-from models.wire import MAX_ID
+from models.codec import Decoder
+from models.wire import MAX_ID, MOST
 from streams.topics import READING_LIMIT
 from tests.test_codec import NOON, NOON_MS, SITE, columns, decode, reading
 

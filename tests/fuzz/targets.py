@@ -31,6 +31,7 @@ from streams.topics import DEAD_LETTERS, READINGS
 from tests.fuzz import inputs
 from tests.fuzz.inputs import SITE
 from tests.fuzz.run import Fault, Target
+from tests.payloads import same
 from tests.test_agents import Record
 
 
@@ -69,6 +70,7 @@ def plausible(found: Readings) -> None:
 
 def _check_decode(payloads: list[bytes | None]) -> bool:
     decoded = Decoder(SITE).decode(payloads)
+    must(same(decoded, Decoder(SITE).parse(payloads)), "the scanner and msgspec differ")
     plausible(decoded.readings)
     must(len(decoded.message) == len(decoded.readings), "message of each reading")
     must((np.diff(decoded.message) >= 0).all(), "messages not ascending")
