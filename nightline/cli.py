@@ -16,6 +16,7 @@ COMMANDS = {
     "bench": ("nightline.bench", "Print the scoreboard: our speed beside our peers'."),
     "check-config": ("nightline.check_config", "Name every fault of a site folder."),
     "demo": ("nightline.demo", "A simulated town with planted leaks, embedded broker and worker, on this machine."),
+    "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
     "promote": ("nightline.train", "Make a trained model the champion."),
     "replay": ("nightline.replay", "Publish history to Kafka, as if it happened."),

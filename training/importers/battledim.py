@@ -52,7 +52,9 @@ _SIMPLE: Final = {"flows_m3h_level_m": "flows", "pressures_m": "pressures", "amr
 _ORDER: Final = ("flows", "levels", "pressures", "demands")
 _LEAKAGES = re.compile(r"\d{4}_Leakages\.csv(\.gz)?", re.IGNORECASE)
 _MOMENT = r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?)"
-_LEAK_LINE = re.compile(rf"^[\s-]*(\w+)\s*,\s*{_MOMENT}\s*,\s*{_MOMENT}\s*,\s*[\d.]+\s*,\s*(abrupt|incipient)", re.MULTILINE)
+_LEAK_LINE = re.compile(
+    rf"^[\s-]*(\w+)\s*,\s*{_MOMENT}\s*,\s*{_MOMENT}\s*,\s*[\d.]+\s*,\s*(abrupt|incipient)(?:\s*,\s*{_MOMENT})?", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,18 @@ def _labels(source: Path, network: Network, behind_pump: frozenset[str]) -> tupl
             raise ConfigError([f"{simple}: cannot be read: {error}"]) from None
         try:
             return [
-                Label(dma(r["pipe"]), r["type"], r["start"], r["end"], r["pipe"], _number(r.get("max_m3h"))) for r in rows
-            ], []
+                Label(
+                    dma(r["pipe"]), r["type"], r["start"], r["end"], r["pipe"], _number(r.get("max_m3h")),
+                    r.get("peak_time") or "",
+                )
+                for r in rows
+            ], []  # fmt: skip
         except KeyError as error:
             raise ConfigError([f"{simple}: no column {error}; possible: pipe, start, end, type, max_m3h"]) from None
     for path in sorted(p for p in source.iterdir() if p.suffix.lower() in (".yaml", ".yml", ".txt")):
         found = _LEAK_LINE.findall(path.read_text(encoding="utf-8", errors="replace"))
         if found:
-            return [Label(dma(pipe), kind, start, end, pipe, None) for pipe, start, end, kind in found], []
+            return [Label(dma(pipe), kind, start, end, pipe, None, peak) for pipe, start, end, kind, peak in found], []
     return _labels_from_flows(source, dma)
 
 
@@ -212,7 +218,8 @@ def _labels_from_flows(source: Path, dma: Callable[[str], str]) -> tuple[list[La
             stamps = np.array([np.datetime64(times[pipe][first]), np.datetime64(times[pipe][first + _reach(run)])])
             fast = (stamps[1] - stamps[0]) <= np.timedelta64(int(ABRUPT_WITHIN_H * 3600), "s")
             kind = "abrupt" if fast else "incipient"
-            labels.append(Label(dma(pipe), kind, times[pipe][first], times[pipe][end - 1], pipe, float(run.max())))
+            size, peak = float(run.max()), times[pipe][first + int(run.argmax())]
+            labels.append(Label(dma(pipe), kind, times[pipe][first], times[pipe][end - 1], pipe, size, peak))
     return labels, notes
 
 

@@ -29,7 +29,7 @@ LARGEST: Final = 1e300
 GZIP_LEVEL: Final = 4  # L-Town's year: 2.2 s and 39 MB; level 9 takes 24 s for 35 MB (2026-11-23)
 _MADE: Final = re.compile(r"(readings|(\d{4}_)?(flows|levels|pressures|demands))\.csv\.gz")
 """Names of readings that importers write; nothing else is ever replaced."""
-LABEL_COLUMNS: Final = ("dma", "kind", "startedAt", "endedAt", "id", "max_m3h")
+LABEL_COLUMNS: Final = ("dma", "kind", "startedAt", "endedAt", "id", "max_m3h", "peakAt")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Label:
     ended_at: str
     id: str
     max_m3h: float | None
+    peak_at: str = ""
 
 
 def valid_id(text: str, fallback: str) -> str:
@@ -238,5 +239,5 @@ def write_labels(path: Path, labels: Iterable[Label]) -> int:
         writer.writerow(LABEL_COLUMNS)
         for label in rows:
             flow = "" if label.max_m3h is None else f"{label.max_m3h:.3f}"
-            writer.writerow((label.dma, label.kind, label.started_at, label.ended_at, label.id, flow))
+            writer.writerow((label.dma, label.kind, label.started_at, label.ended_at, label.id, flow, label.peak_at))
     return len(rows)
