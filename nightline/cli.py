@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("nightline.demo", "A simulated town with planted leaks, embedded broker and worker, on this machine."),
     "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
+    "inject": ("nightline.inject", "Add leaks of chosen size to a history, to see what would be found."),
     "promote": ("nightline.train", "Make a trained model the champion."),
     "replay": ("nightline.replay", "Publish history to Kafka, as if it happened."),
     "topics": ("nightline.topics", "Create or list the topics."),
