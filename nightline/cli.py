@@ -16,6 +16,7 @@ COMMANDS = {
     "bench": ("nightline.bench", "Print the scoreboard: our speed beside our peers'."),
     "check-config": ("nightline.check_config", "Name every fault of a site folder."),
     "demo": ("nightline.demo", "A simulated town with planted leaks, embedded broker and worker, on this machine."),
+    "detectability": ("nightline.detectability", "The smallest burst that would be found in each DMA."),
     "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
     "inject": ("nightline.inject", "Add leaks of chosen size to a history, to see what would be found."),
