@@ -1,4 +1,4 @@
-"""nightline import csv | battledim"""
+"""nightline import csv | battledim | leakdb"""
 
 from __future__ import annotations
 
@@ -84,6 +84,22 @@ def battledim(source: Path, out: Path, force: bool) -> None:
     from training.importers.battledim import import_battledim  # noqa: PLC0415 - pyarrow only when it is used
 
     _say(import_battledim(source, out, force=force), out)
+
+
+@import_.command(short_help="LeakDB's scenarios: simulated years with and without leaks.")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The site folder to make.")
+@click.option("--inlet", "inlets", multiple=True, default=("1",), show_default=True, help="A link that feeds the network.")
+@click.option("--force", is_flag=True, help="Write over a site folder that is already there.")
+def leakdb(source: Path, out: Path, inlets: tuple[str, ...], force: bool) -> None:
+    """From a network's folder of LeakDB, Scenario-1, Scenario-2, …, or from one file a scenario, scenario_N.csv.
+
+    One site with a DMA for every scenario. Where an alert stands for a leak that is never repaired, it stays open:
+    acceptAfterDays in its site.toml is ten years.
+    """
+    from training.importers.leakdb import import_leakdb  # noqa: PLC0415 - pyarrow only when it is used
+
+    _say(import_leakdb(source, out, inlets=inlets, force=force), out)
 
 
 def _say(made: Imported, out: Path) -> None:

@@ -27,7 +27,7 @@ DIGITS: Final = 6
 LARGEST: Final = 1e300
 """A converted value from here on cannot be rounded."""
 GZIP_LEVEL: Final = 4  # L-Town's year: 2.2 s and 39 MB; level 9 takes 24 s for 35 MB (2026-11-23)
-_MADE: Final = re.compile(r"(readings|(\d{4}_)?(flows|levels|pressures|demands))\.csv\.gz")
+_MADE: Final = re.compile(r"(readings|scenario_\d+|(\d{4}_)?(flows|levels|pressures|demands))\.csv\.gz")
 """Names of readings that importers write; nothing else is ever replaced."""
 LABEL_COLUMNS: Final = ("dma", "kind", "startedAt", "endedAt", "id", "max_m3h", "peakAt")
 
@@ -188,8 +188,13 @@ def _meter_table(column: Column) -> str:
     return _table("meter", values, column.note)
 
 
-def write_site(folder: Path, name: str, zone: tuple[str, str], dmas: Iterable[Dma], columns: Iterable[Column]) -> None:
+def write_site(
+    folder: Path, name: str, zone: tuple[str, str], dmas: Iterable[Dma], columns: Iterable[Column],
+    accept_after_days: int | None = None,
+) -> None:  # fmt: skip
     """site.toml and network.toml; `zone` is the time zone and a sentence about it.
+
+    `accept_after_days`: when a leak that is left becomes the new normal, where it is not the usual time.
 
     Raises ConfigError, before writing, for a site that would not pass its own check.
     """
@@ -215,6 +220,8 @@ latenessMinutes = 1440
 # budgetPerWeek = 0.5   # unexplained alerts the whole site may raise in a week; default: 0.1 a DMA and month
 # costPerM3 = 0.8       # what a lost cubic metre costs, to price a leak
 """
+    if accept_after_days is not None:
+        site += f"acceptAfterDays = {accept_after_days}   # a leak that is left becomes the new normal then\n"
     dma_tables = [
         _table("dma", {"id": d.id, "name": d.name if d.name != d.id else None, "slotMinutes": d.slot_minutes}) for d in dmas
     ]
