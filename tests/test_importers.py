@@ -114,12 +114,17 @@ def test_the_official_files_become_two_dmas_with_the_pump_between_them(tmp_path:
         np.testing.assert_allclose(list(values[meter].values()), [expected] * 48, rtol=1e-6)
 
 
+def test_pressures_and_demands_can_be_left_out(tmp_path: Path) -> None:
+    import_battledim(official(tmp_path / "in"), tmp_path / "site", flows_only=True)
+    assert [meter.id for meter in load_site(tmp_path / "site").meters] == ["PUMP_1", "p227", "p235", "T1"]
+
+
 def test_leaks_are_read_from_the_official_flow_table(tmp_path: Path) -> None:
     made = import_battledim(official(tmp_path / "in"), tmp_path / "site")
-    got = [(row["id"], row["dma"], row["kind"], row["startedAt"], row["max_m3h"]) for row in labels(tmp_path / "site")]
-    assert got == [
-        ("p3", "C", "incipient", "2019-01-01 00:30", "4.200"),
-        ("p1", "AB", "abrupt", "2019-01-01 01:00", "20.000"),
+    names = ("id", "dma", "kind", "startedAt", "max_m3h", "peakAt")
+    assert [tuple(row[name] for name in names) for row in labels(tmp_path / "site")] == [
+        ("p3", "C", "incipient", "2019-01-01 00:30", "4.200", "2019-01-01 03:55"),
+        ("p1", "AB", "abrupt", "2019-01-01 01:00", "20.000", "2019-01-01 01:00"),
     ]
     assert any("p2 was leaking before the record begins" in note for note in made.notes)
 

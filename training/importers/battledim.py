@@ -64,12 +64,16 @@ class _File:
     out: str
 
 
-def import_battledim(source: Path, out: Path, *, force: bool = False) -> Imported:
+def import_battledim(source: Path, out: Path, *, flows_only: bool = False, force: bool = False) -> Imported:
     """A site folder of DMAs AB and C, with readings, and labels where the leaks are known.
+
+    `flows_only` leaves the pressures and the customers' demands out.
 
     Raises ConfigError for a folder without the flows or the network.
     """
     files = _find(source)
+    if flows_only:
+        files = [file for file in files if file.kind in ("flows", "levels")]
     network = read_inp(_network_file(source))
     behind_pump = network.behind(TANK, {PUMP})
     with_tank = any(_level_column(file, name) for file in files for name in file.table.columns)
