@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from training.floors import MNF_RISES
 from training.labels import ABRUPT, LEAK_KINDS
 from training.page import hours
 from training.report_figure import AMBER, BLUE, INK, QUIET, RED
@@ -22,6 +23,7 @@ TICKS_H: Final = (
     (24 * 180, "180 d"),
 )
 SHORTEST_H: Final = 0.1
+FLOOR_SYMBOLS: Final = dict(zip(MNF_RISES, ("diamond", "square"), strict=True))
 
 
 def delay_figure(scorecard: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def budget_figure(scorecard: Mapping[str, Any]) -> dict[str, Any]:
         if "unexplained" in floor:
             leaks = own["leaks"]
             part = floor | {"leaks": leaks}
-            _points(figure, floor["name"], [(part, f"MNF {floor['rise']:.0%}")], RED, "diamond")
+            _points(figure, f"MNF + {floor['rise']:.0%}", [(part, "")], RED, FLOOR_SYMBOLS[floor["rise"]])
             continue
         if own["unexplainedPerDmaMonth"] is not None and own["leaks"]:
             share = {name: 100 * value / own["leaks"] for name, value in floor["found"].items()}
@@ -96,7 +98,8 @@ def budget_figure(scorecard: Mapping[str, Any]) -> dict[str, Any]:
                 error_y={"type": "data", "symmetric": False, "array": [share["p95"] - share["median"]], "arrayminus": [0]},
             )  # fmt: skip
     _layout(figure)
-    figure.update_xaxes(title="unexplained alarms per DMA-month", rangemode="tozero")
+    farthest = max([x for trace in figure.data for x in trace.x], default=1.0) or 1.0
+    figure.update_xaxes(title="unexplained alarms per DMA-month", range=[-0.03 * farthest, 1.12 * farthest])
     figure.update_yaxes(title="known leaks found in time, %", range=[-3, 108])
     return json.loads(figure.to_json())
 
@@ -114,9 +117,9 @@ def _points(figure: Any, name: str, parts: Sequence[tuple[Mapping[str, Any], str
         bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "color": QUIET}
     figure.add_scatter(
         x=[part["unexplainedPerDmaMonth"] for part, _ in drawn], y=share, name=name, mode="lines+markers+text", error_y=bars,
-        text=[label for _, label in drawn], textposition="bottom right", line={"color": colour, "width": 1.5},
+        text=[label for _, label in drawn], textposition="top right", line={"color": colour, "width": 1.5},
         marker={"size": 9, "symbol": symbol}, customdata=[part["leakAlarms"] for part, _ in drawn],
-        hovertemplate="%{text}: %{y:.0f} % found, %{x:.2f} unexplained a month, %{customdata} alarms<extra></extra>",
+        hovertemplate="%{fullData.name} %{text}: %{y:.0f} %, %{x:.2f} unexplained, %{customdata} alarms<extra></extra>",
     )  # fmt: skip
 
 
