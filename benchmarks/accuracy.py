@@ -104,6 +104,11 @@ def _found(part: dict[str, Any]) -> str:
     return f"{part['found']} of {part['leaks']} ({low}–{high} %)"
 
 
+def _by_chance(random: dict[str, Any], part: dict[str, Any], kind: str) -> str:
+    found = random[kind]["found"]
+    return f"{found['median']:g} (≤ {found['p95']:g})" if part[kind]["leaks"] else "–"
+
+
 def _rate(summary: dict[str, Any], name: str) -> str:
     low, high = (short(end) for end in summary[f"{name}95"])
     return f"{short(summary[name])} ({low}–{high})"
@@ -113,19 +118,22 @@ def event_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[str]]:
     """Detection by event, ours and the floors'."""
     table = [
         [
-            "data", "abrupt ≤ 24 h", "median", "incipient ≤ 14 d", "median of all", "alarms", "unexplained a DMA-month",
-            "of these without a leak", "lost before an alarm",
+            "data", "abrupt ≤ 24 h", "by chance", "median", "incipient ≤ 14 d", "by chance", "median of all", "alarms",
+            "unexplained a DMA-month", "of these without a leak", "lost before an alarm",
         ]
     ]  # fmt: skip
     for name, card in rows:
         summary = card["summary"]
+        random, *rules = card["floors"]
         unseen = summary["lostBeforeFound_m3"] + summary["lostOfMissed_m3"]
         table.append(
             [
                 f"**{name}**",
                 _found(summary["abrupt"]),
+                _by_chance(random, summary, "abrupt"),
                 hours(summary["abrupt"]["medianDelayHours"]),
                 _found(summary["incipient"]),
+                _by_chance(random, summary, "incipient"),
                 hours(summary["incipient"]["medianDelayHoursOfAll"]),
                 str(summary["leakAlarms"]),
                 _rate(summary, "unexplainedPerDmaMonth"),
@@ -133,16 +141,12 @@ def event_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[str]]:
                 f"{unseen / summary['leaked_m3']:.0%}" if summary["leaked_m3"] else "–",
             ]
         )
-        for floor in card["floors"]:
-            if "unexplained" not in floor:
-                found = [
-                    f"{floor[k]['found']['median']:g} (≤ {floor[k]['found']['p95']:g})" for k in ("abrupt", "incipient")
-                ]
-                table.append(["… " + floor["name"], found[0], "", found[1], "", str(floor["leakAlarms"]), "", "", ""])
-                continue
-            rates = short(floor["unexplainedPerDmaMonth"]), short(floor["unexplainedOutsideLeaksPerDmaMonth"])
-            kinds = [_found(floor[kind]) for kind in ("abrupt", "incipient")]
-            table.append(["… " + floor["name"], kinds[0], "", kinds[1], "", str(floor["leakAlarms"]), *rates, ""])
+        for rule in rules:
+            cells = [(_found(rule[kind]), _by_chance(rule["chance"], rule, kind)) for kind in ("abrupt", "incipient")]
+            rates = short(rule["unexplainedPerDmaMonth"]), short(rule["unexplainedOutsideLeaksPerDmaMonth"])
+            delays = hours(rule["abrupt"]["medianDelayHours"]), hours(rule["incipient"]["medianDelayHoursOfAll"])
+            first, last = (*cells[0], delays[0]), (*cells[1], delays[1])
+            table.append(["… " + rule["name"], *first, *last, str(rule["leakAlarms"]), *rates, ""])
     return table
 
 

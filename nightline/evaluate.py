@@ -76,7 +76,7 @@ def say(scorecard: Mapping[str, Any]) -> None:
 
     from training.labels import LEAK_KINDS  # noqa: PLC0415
     from training.page import hours, short  # noqa: PLC0415
-    from training.scorecard_page import class_name, interval, notes, percent, within  # noqa: PLC0415
+    from training.scorecard_page import chance, class_name, interval, notes, percent, within  # noqa: PLC0415
 
     def cells(part: Mapping[str, Any]) -> tuple[str, ...]:
         delays = hours(part["medianDelayHours"]), hours(part["medianDelayHoursOfAll"])
@@ -95,21 +95,20 @@ def say(scorecard: Mapping[str, Any]) -> None:
         table.add_row(f"{part['kind']}, {class_name(part, share=False)} night-flow sds", *cells(part))
     console.print(table)
 
-    rows = [(f"Nightline, {part['timesTheBudget']:g} × budget", part) for part in scorecard["budgets"]]
-    rows += [(floor["name"], floor) for floor in scorecard["floors"]]
-    table = Table()
-    headings = "|alarms|abrupt|incipient|unexplained|a DMA-month|no leak|TPR|TNR|F1|early"
+    random, *rules = scorecard["floors"]
+    rows = [(f"{part['timesTheBudget']:g} × budget", part) for part in scorecard["budgets"]]
+    rows += [("without the model", scorecard["withoutModel"])] if "withoutModel" in scorecard else []
+    rows += [(f"MNF {floor['rise']:.0%} too high", floor) for floor in rules]
+    table = Table(caption="chance: as many alarms in the same DMAs at random times, median and 95th percentile")
+    headings = "|alarms|abrupt|chance|incipient|chance|unexplained|a month|no leak|TPR|TNR|F1|early"
     for heading in headings.split("|"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, part in rows:
-        if "leakdb" not in part:
-            found = [f"{part[kind]['found']['median']:g} (≤ {part[kind]['found']['p95']:g})" for kind in LEAK_KINDS]
-            table.add_row(name, str(part["leakAlarms"]), *found)
-            continue
-        found = [f"{part[kind]['found']} of {part[kind]['leaks']}" for kind in LEAK_KINDS]
-        rates = [str(part["unexplained"]), short(part["unexplainedPerDmaMonth"]), str(part["unexplainedOutsideLeaks"])]
-        scores = ["–" if score is None else f"{score:.1f}" for score in list(part["leakdb"].values())[:4]]
-        table.add_row(name, str(part["leakAlarms"]), *found, *rates, *scores)
+        row = part | {"chance": random} if part.get("timesTheBudget") == 1 and name.endswith("budget") else part
+        found = [(f"{row[kind]['found']} of {row[kind]['leaks']}", chance(row, kind)) for kind in LEAK_KINDS]
+        rates = [str(row["unexplained"]), short(row["unexplainedPerDmaMonth"]), str(row["unexplainedOutsideLeaks"])]
+        scores = ["–" if score is None else f"{score:.1f}" for score in list(row["leakdb"].values())[:4]]
+        table.add_row(name, str(row["leakAlarms"]), *found[0], *found[1], *rates, *scores)
     console.print(table)
     console.print(
         f"unexplained alarms: {summary['unexplained']} ({summary['unexplainedOutsideLeaks']} without a known leak, "

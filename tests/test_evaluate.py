@@ -17,6 +17,7 @@ from nightline.cli import nightline
 from nightline.evaluate import say
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, run, step_between
 from training.evaluate import Evaluation, evaluate
+from training.fit import train
 from training.history import Window
 from training.labels import Leak
 from training.matching import Rules
@@ -110,12 +111,12 @@ def test_budgets_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 def test_the_table_of_accuracy_is_made_of_scorecards(found: Evaluation) -> None:
     rows = [("made-up", found.scorecard)]
     table = accuracy.event_rows(rows)
-    assert {len(row) for row in table} == {9}
-    assert table[1][:2] == ["**made-up**", "1 of 1 (21–100 %)"]
-    assert [row[0][:8] for row in table[2:]] == ["… random", "… MNF 10", "… MNF 20"]
+    assert {len(row) for row in table} == {11}
+    assert table[1][:3] == ["**made-up**", "1 of 1 (21–100 %)", "0 (≤ 0)"]
+    assert [row[0][:8] for row in table[2:]] == ["… MNF 10", "… MNF 20"]
     assert accuracy.slot_rows([("Hanoi", found.scorecard)])[1][0] == "**Hanoi**"
     text = accuracy.markdown(table)
-    assert text.splitlines()[1] == "| " + " | ".join(["---"] * 9) + " |"
+    assert text.splitlines()[1] == "| " + " | ".join(["---"] * 11) + " |"
 
 
 def test_data_that_is_absent_is_skipped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +125,11 @@ def test_data_that_is_absent_is_skipped_and_said(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out.strip() == said.strip()
     for name in ("bwdf", "ltown-2018", "hanoi"):
         assert f"skipped: found no {tmp_path / name}" in said
+
+
+def test_with_a_model_the_scorecard_tells_what_it_would_be_without(block: Any, found: Evaluation) -> None:
+    bundle = train(SITE, windows(block)[:30], seed=1, trees=20)
+    card = evaluate(SITE, windows(block), LEAKS, bundle=bundle, budgets=()).scorecard
+    assert card["withoutModel"] == found.scorecard["budgets"][1]
+    assert [row["timesTheBudget"] for row in card["budgets"]] == [1.0]
+    assert "withoutModel" not in found.scorecard

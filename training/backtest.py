@@ -66,22 +66,22 @@ def run(
 
     `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own.
     """
-    run_side_by_side([site], windows, bundle, lambda _, dma, step: on_result(dma, step))
+    run_side_by_side([(site, bundle)], windows, lambda _, dma, step: on_result(dma, step))
 
 
 def run_side_by_side(
-    sites: Sequence[Site],
+    contestants: Sequence[tuple[Site, Bundle | Mapping[str, Bundle] | None]],
     windows: Iterable[Window],
-    bundle: Bundle | Mapping[str, Bundle] | None,
     on_result: Callable[[int, str, StepResult], None],
 ) -> None:
-    """As `run`, for sites that differ in their settings alone: `on_result(place in sites, dma, result)`."""
+    """As `run`, for one network under several settings or models: `on_result(place of the contestant, dma, result)`."""
     engines: dict[tuple[int, int], Engine] = {}
-    subscribers = sites[0].subscribers()
+    network = contestants[0][0]
+    subscribers = network.subscribers()
     for window in windows:
         for row, readings in split(window.readings, subscribers):
-            dma = sites[0].dmas[row].id
-            for place, site in enumerate(sites):
+            dma = network.dmas[row].id
+            for place, (site, bundle) in enumerate(contestants):
                 if (place, row) not in engines:
                     engines[place, row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)
                 on_result(place, dma, engines[place, row].step(readings, "replay"))

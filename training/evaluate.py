@@ -43,11 +43,15 @@ def evaluate(
 ) -> Evaluation:
     """The scorecard at the site's own alert budget, with `budgets`: what multiples of it would have found and alarmed.
 
-    `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own.
+    `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own; with one, `withoutModel` tells what would
+    have come of the site's own budget without.
     """
     factors = sorted({1.0, *budgets})
     sites = [dataclasses.replace(site, alerts_per_week=min(site.alerts_per_week * f, MOST_ALERTS_PER_WEEK)) for f in factors]
-    alerts: list[list[Alert]] = [[] for _ in sites]
+    contestants: list[tuple[Site, Bundle | Mapping[str, Bundle] | None]] = [(each, bundle) for each in sites]
+    if bundle:
+        contestants.append((site, None))
+    alerts: list[list[Alert]] = [[] for _ in contestants]
     own = factors.index(1.0)
     result = Evaluation(watched={dma.id: Watched(dma.slot_minutes * 60_000) for dma in site.dmas})
 
@@ -56,23 +60,26 @@ def evaluate(
         if place == own and len(step.detections):
             result.watched[dma].add(step.detections)
 
-    run_side_by_side(sites, windows, bundle, keep)
+    run_side_by_side(contestants, windows, keep)
     result.alerts = sorted(alerts[own], key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
     result.scorecard = score(site, result.alerts, leaks, result.watched, rules)
-    result.scorecard["budgets"] = [
-        _budget_row(factor, sites[place], score(site, alerts[place], leaks, result.watched, rules, with_floors=False))
-        for place, factor in enumerate(factors)
+    rows = [
+        _budget_row(of.alerts_per_week, site, score(site, raised, leaks, result.watched, rules, with_floors=False))
+        for (of, _), raised in zip(contestants, alerts, strict=True)
     ]
+    result.scorecard["budgets"] = rows[: len(factors)]
+    if bundle:
+        result.scorecard["withoutModel"] = rows[-1]
     return result
 
 
-def _budget_row(factor: float, site: Site, card: Mapping[str, Any]) -> dict[str, Any]:
+def _budget_row(alerts_per_week: float, site: Site, card: Mapping[str, Any]) -> dict[str, Any]:
     summary = card["summary"]
     names = ("leakAlarms", "leaks", "found", "found95", *LEAK_KINDS)
     rates = ("unexplained", "unexplainedPerDmaMonth", "unexplainedOutsideLeaks", "unexplainedOutsideLeaksPerDmaMonth")
     return {
-        "timesTheBudget": factor,
-        "alertsPerWeek": round(site.alerts_per_week, 4),
+        "timesTheBudget": round(alerts_per_week / site.alerts_per_week, 4),
+        "alertsPerWeek": round(alerts_per_week, 4),
         **{name: summary[name] for name in (*names, *rates)},
         "leakdb": card["leakdb"],
     }

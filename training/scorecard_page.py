@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.floors import REPEATS
 from training.labels import ABRUPT, INCIPIENT, LEAK_KINDS
 from training.local_time import LocalTime
 from training.page import card, hours, short, table, write_page
@@ -118,35 +119,41 @@ def _percents(leakdb: Mapping[str, Any] | None) -> list[str]:
 
 _LEAKDB_HEADS = ("TPR<br>%", "TNR<br>%", "F1<br>%", "Early<br>detection")
 _FOUND_HEADS = (
-    "Alarms",
-    "Abrupt<br>found",
-    "Incipient<br>found",
-    "Unexplained<br>per DMA-month",
+    "Alarms", "Abrupt<br>found", "by chance", "Incipient<br>found", "by chance", "Unexplained<br>a DMA-month",
     "of these without<br>a leak",
-)
+)  # fmt: skip
 
 
 def _floor_table(scorecard: Card) -> str:
-    summary = scorecard["summary"]
-    rows = [["<b>Nightline</b>", *_found_cells(summary), *_percents(scorecard["leakdb"])]]
-    for floor in scorecard["floors"]:
-        if "unexplained" in floor:
-            rows.append([html.escape(floor["name"]), *_found_cells(floor), *_percents(floor["leakdb"])])
-            continue
-        found = [f"{floor[kind]['found']['median']:g} (95 %: {floor[kind]['found']['p95']:g})" for kind in LEAK_KINDS]
-        rows.append([html.escape(floor["name"]), str(floor["leakAlarms"]), *found, *["–"] * 6])
+    random, *rules = scorecard["floors"]
+    named = [("<b>Nightline</b>", scorecard["summary"] | {"leakdb": scorecard["leakdb"], "chance": random})]
+    if "withoutModel" in scorecard:
+        named.append(("Nightline without its model", scorecard["withoutModel"]))
+    named += [(html.escape(floor["name"]), floor) for floor in rules]
+    rows = [[name, *_found_cells(part), *_percents(part["leakdb"])] for name, part in named]
     note = (
-        '<p class="caption">TPR, TNR, F1 and early detection are those of LeakDB: by slot, an alarm counting from its raise '
+        '<p class="caption">Chance: what as many alarms in the same DMAs find at random times, median and 95th percentile '
+        f"of {REPEATS:,} draws. TPR, TNR, F1 and early detection are LeakDB's: by slot, an alarm counting from its raise "
         "until it was said to be over, warm-up included.</p>"
     )
     return table(["", *_FOUND_HEADS, *_LEAKDB_HEADS], rows, "figures") + note
+
+
+def chance(part: Mapping[str, Any], kind: str) -> str:
+    """What as many random alarms find of the kind; a dash where it was not drawn."""
+    if "chance" not in part:
+        return "–"
+    found = part["chance"][kind]["found"]
+    return f"{found['median']:g} (≤ {found['p95']:g})"
 
 
 def _found_cells(part: Mapping[str, Any]) -> list[str]:
     return [
         str(part["leakAlarms"]),
         _of(part[ABRUPT]),
+        chance(part, ABRUPT),
         _of(part[INCIPIENT]),
+        chance(part, INCIPIENT),
         short(part["unexplainedPerDmaMonth"]),
         short(part["unexplainedOutsideLeaksPerDmaMonth"]),
     ]
