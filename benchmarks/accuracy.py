@@ -81,8 +81,12 @@ def bwdf(run: Run) -> None:
 def ltown(run: Run) -> None:
     """A simulated year with fourteen leaks that overlap: from three flow meters, and with 33 pressure loggers."""
     source = run.data("ltown-2018")
-    for name, words in (("3 flow meters", ("--flows-only",)), ("with 33 pressure loggers", ())):
-        site = run.out / ("ltown-flows" if words else "ltown")
+    for name, folder, words in (
+        ("3 flow meters", "ltown-flows", ("--flows-only",)),
+        ("with 33 pressure loggers", "ltown", ()),
+        ("with 33 pressure loggers and sensor noise", "ltown-noise", ("--noise", 1)),
+    ):
+        site = run.out / folder
         run.nightline("import", "battledim", source, "--out", site, "--force", *words)
         run.evaluate(f"L-Town 2018, {name}", site, site / "readings", site / "labels.csv")
 

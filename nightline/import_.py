@@ -79,12 +79,14 @@ def csv_(
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The site folder to make.")
 @click.option("--flows-only", is_flag=True, help="Leave the pressures and the customers' demands out.")
+@click.option("--noise", "noise_seed", type=click.IntRange(0, 2**32 - 1), metavar="SEED",
+              help="Add sensor noise: flows 0.5 %, pressures 0.5 kPa, levels 1 mm.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over a site folder that is already there.")
-def battledim(source: Path, out: Path, flows_only: bool, force: bool) -> None:
+def battledim(source: Path, out: Path, flows_only: bool, noise_seed: int | None, force: bool) -> None:
     """From L-Town's SCADA files and its network, L-TOWN.inp, in one folder."""
     from training.importers.battledim import import_battledim  # noqa: PLC0415 - pyarrow only when it is used
 
-    _say(import_battledim(source, out, flows_only=flows_only, force=force), out)
+    _say(import_battledim(source, out, flows_only=flows_only, noise_seed=noise_seed, force=force), out)
 
 
 @import_.command(short_help="LeakDB's scenarios: simulated years with and without leaks.")

@@ -27,6 +27,7 @@ _UNITS_MS = {"h": 3_600_000, "d": DAY_MS}
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Leaks known already, to be kept in OUT/labels.csv.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the new history.")
 @click.option("--dma", "dmas", multiple=True, help="Where; more than one with --campaign. Default: the only one, or all.")
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Default: burst; with --campaign both.")
@@ -42,8 +43,9 @@ _UNITS_MS = {"h": 3_600_000, "d": DAY_MS}
               help="A campaign leaves so much of the beginning clean.")  # fmt: skip
 @click.option("--n1", type=click.FloatRange(0, 3), default=1.0, show_default=True, help="FAVAD exponent of the leak.")
 def inject(
-    site: Path, readings: Path, out: Path, dmas: tuple[str, ...], kind: str | None, size: str | None, start: str | None,
-    ramp: str, days: float | None, campaign: int | None, seed: int, clean_days: float, n1: float,
+    site: Path, readings: Path, labels: Path | None, out: Path, dmas: tuple[str, ...], kind: str | None,
+    size: str | None, start: str | None, ramp: str, days: float | None, campaign: int | None, seed: int,
+    clean_days: float, n1: float,
 ) -> None:  # fmt: skip
     """Add leaks to a history, and write it with labels: OUT/readings, in the same form, and OUT/labels.csv.
 
@@ -64,6 +66,7 @@ def inject(
     from training.injection.files import rewrite  # noqa: PLC0415
     from training.injection.leaks import Injector  # noqa: PLC0415
     from training.injection.recorded import Recorded  # noqa: PLC0415
+    from training.labels import read_labels  # noqa: PLC0415
     from training.staging import staged  # noqa: PLC0415
 
     place = load_site(site)
@@ -74,6 +77,7 @@ def inject(
         raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
     if (out / "readings").resolve() == readings.resolve().parent:
         raise ConfigError([f"--out {out}: would write over the readings, {readings}; possible: another folder"])
+    known = [] if labels is None else read_labels(labels, place)
     history = read_history(readings, place, WINDOW_MINUTES)
     recorded = Recorded(place, with_progress(history, "read"))
     if campaign:
@@ -85,7 +89,7 @@ def inject(
     with staged(out) as fresh, Console(stderr=True).status("writing the readings"):
         (fresh / "readings").mkdir()
         changed = rewrite(readings, fresh / "readings", place, additions)
-        write_labels(fresh / "labels.csv", labels_of(leaks, place))
+        write_labels(fresh / "labels.csv", labels_of([*known, *(leak.label for leak in leaks)], place))
     _say(leaks, injector, changed, site, out)
 
 

@@ -186,7 +186,7 @@ def test_a_campaign_keeps_its_promises_and_its_seed() -> None:
     for dma in "ABC":
         ours = [leak for leak in leaks if leak.dma == dma]
         assert all(after.started_ms >= before.ended_ms + 3 * DAY for before, after in pairwise(ours))
-    assert [label.id for label in labels_of(leaks, site)] == [leak.id for leak in leaks]
+    assert [label.id for label in labels_of([leak.label for leak in leaks], site)] == [leak.id for leak in leaks]
 
 
 def test_a_campaign_that_has_no_room_says_so() -> None:

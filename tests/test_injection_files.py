@@ -173,6 +173,24 @@ def test_the_command_writes_readings_and_labels_that_evaluate_reads(tmp_path: Pa
     assert {path.name for path in (out / "card").iterdir()} == {"scorecard.json", "scorecard.html", "rejects.csv"}
 
 
+def test_leaks_that_are_known_stay_in_the_labels_and_files_without_a_meter_are_copied(tmp_path: Path) -> None:
+    folder = made_site(tmp_path / "site")
+    (folder / "readings").mkdir()
+    (folder / "readings.csv").rename(folder / "readings" / "a.csv")
+    other = folder / "readings" / "b.csv"
+    other.write_text("timestamp;p-B\n2026-01-20 00:00:30;395,5\n", encoding="utf-8")
+    known = tmp_path / "known.csv"
+    known.write_text("dma,kind,startedAt,endedAt,id\nA,incipient,2026-01-18 10:00,,old\n", encoding="utf-8")
+    invoke("inject", folder, "--readings", folder / "readings", "--labels", known, "--out", tmp_path / "out", "--dma", "C",
+           "--size", "4m3h", "--start", "2026-01-20")  # fmt: skip
+    assert (tmp_path / "out" / "readings" / "b.csv").read_bytes() == other.read_bytes()
+    site = load_site(folder)
+    got = read_labels(tmp_path / "out" / "labels.csv", site)
+    assert [leak.id for leak in got] == ["old", "leak-001"]
+    assert got[0] == read_labels(known, site)[0]
+    assert got[1].max_m3h == 4.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [

@@ -31,6 +31,7 @@ from training.importers.epanet import Network, read_inp
 from training.importers.site_folder import (
     Column,
     Label,
+    Noise,
     interval_minutes,
     new_site,
     slot_for,
@@ -64,10 +65,13 @@ class _File:
     out: str
 
 
-def import_battledim(source: Path, out: Path, *, flows_only: bool = False, force: bool = False) -> Imported:
+def import_battledim(
+    source: Path, out: Path, *, flows_only: bool = False, noise_seed: int | None = None, force: bool = False
+) -> Imported:
     """A site folder of DMAs AB and C, with readings, and labels where the leaks are known.
 
-    `flows_only` leaves the pressures and the customers' demands out.
+    `flows_only` leaves the pressures and the customers' demands out; `noise_seed` adds sensor noise, which the simulation
+    has none of.
 
     Raises ConfigError for a folder without the flows or the network.
     """
@@ -93,6 +97,7 @@ def import_battledim(source: Path, out: Path, *, flows_only: bool = False, force
     note = "The simulated clock has no daylight saving, so local time is kept as UTC; Cyprus itself is Asia/Nicosia."
     dmas = [Dma("AB", "Areas A and B", slot), Dma("C", "Area C, behind the pump and its tank", slot)]
     rows = 0
+    noise = None if noise_seed is None else Noise(noise_seed)
     with new_site(out, source, force=force) as fresh:
         write_site(fresh, "L-Town", ("UTC", note), dmas, meters.values())
         with Rejects(fresh / "rejects.csv") as rejects:
@@ -102,7 +107,7 @@ def import_battledim(source: Path, out: Path, *, flows_only: bool = False, force
                     if name not in known and name != time:
                         rejects.add(file.table.path.name, 1, f"column {name!r} is not placed in the network")
                 made = fresh / "readings" / f"{file.out}.csv.gz"
-                rows += write_readings(file.table, time, columns, out=made, rejects=rejects)
+                rows += write_readings(file.table, time, columns, out=made, rejects=rejects, noise=noise)
         if labels:
             write_labels(fresh / "labels.csv", labels)
     if not with_tank:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,7 +15,7 @@ from models.network import Site
 from training.importers.site_folder import Label
 from training.injection.leaks import Planted
 from training.injection.recorded import DAY_MS, HOUR_MS, Recorded
-from training.labels import ABRUPT, LEAK_KINDS
+from training.labels import ABRUPT, LEAK_KINDS, Leak
 
 ATTEMPTS: Final = 400
 """Places tried for one leak before the history counts as full."""
@@ -65,17 +65,16 @@ def draw(recorded: Recorded, count: int, seed: int, dmas: Sequence[str], plan: P
     return sorted(taken, key=lambda leak: (leak.started_ms, leak.id))
 
 
-def labels_of(leaks: Sequence[Planted], site: Site) -> list[Label]:
+def labels_of(leaks: Iterable[Leak], site: Site) -> list[Label]:
     """As labels.csv holds them; times local to the site, with their offset."""
     zone = ZoneInfo(site.timezone)
 
-    def text(time_ms: int) -> str:
-        return datetime.fromtimestamp(time_ms / 1000, zone).isoformat(timespec="seconds")
+    def text(time_ms: int | None) -> str:
+        return "" if time_ms is None else datetime.fromtimestamp(time_ms / 1000, zone).isoformat(timespec="seconds")
 
-    known = [(leak.label, leak) for leak in leaks]
     return [
-        Label(leak.dma, leak.kind, text(leak.started_ms), text(of.ended_ms), leak.id, leak.max_m3h, text(leak.peak_ms or 0))
-        for leak, of in known
+        Label(leak.dma, leak.kind, text(leak.started_ms), text(leak.ended_ms), leak.id, leak.max_m3h, text(leak.peak_ms))
+        for leak in leaks
     ]
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from models.schema import ENGINE_UNIT, KINDS, to_engine_value
 from training.history_sources import LONG_COLUMNS, time_column
 from training.history_tables import CsvTable, ParquetTable, files_of, open_table
 from training.history_time import NO_TIME, LocalClock, parse_times
+from training.importers.site_folder import GZIP_LEVEL
 from training.injection.leaks import Additions, added_at
 
 ROWS: Final = 1 << 15
@@ -102,14 +104,20 @@ class _Adder:
 
 def _rewrite(table: CsvTable | ParquetTable, out: Path, site: Site, additions: Additions) -> int:
     adder = _Adder(table.columns, site, additions)
+    if not adder.touches:
+        shutil.copyfile(table.path, out)
+        return 0
     if isinstance(table, ParquetTable):
         return _parquet(table, out, adder)
-    opener = gzip.open if table.path.suffix == ".gz" else open
-    with (
-        opener(table.path, "rt", encoding="utf-8-sig", newline="") as source,
-        opener(out, "wt", encoding="utf-8", newline="") as target,
-    ):
+    with _opened(table.path, "rt") as source, _opened(out, "wt") as target:
         return _csv(source, target, table, adder)
+
+
+def _opened(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"
+    if path.suffix == ".gz":
+        return cast("TextIO", gzip.open(path, mode, compresslevel=GZIP_LEVEL, encoding=encoding, newline=""))
+    return path.open(mode, encoding=encoding, newline="")
 
 
 def _chunks(rows: Iterator[list[str]]) -> Iterable[list[list[str]]]:
