@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -50,6 +50,7 @@ def test_a_leak_is_water_of_its_own_dma_alone_on_whatever_way_it_came() -> None:
     assert gained["B"][12 * 96 - 1 : 12 * 96 + 1] == pytest.approx([8.0, 0.0])
 
 
+@settings(deadline=None)
 @given(
     started=st.integers(0, 5 * DAY),
     lasts=st.integers(60_000, 10 * DAY),

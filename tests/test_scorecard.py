@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.schema import Scope
@@ -150,6 +150,7 @@ def test_leaks_are_told_by_class_of_size(watched: dict[str, Watched]) -> None:
     assert [leak["nightFlowSds"] for leak in card["leaks"]] == pytest.approx([s / night_sd for s in sizes], rel=0.01)
 
 
+@settings(deadline=None)
 @given(
     starts=st.lists(st.integers(0, 60), min_size=1, max_size=6),
     times=st.lists(st.integers(0, 90), min_size=1, max_size=6, unique=True),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scoring import DAY, HOUR, watched_of
@@ -85,6 +85,7 @@ def published(label: list[int], alarm: list[int]) -> list[float]:
     return scores
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=80))
 def test_early_detection_is_the_published_formula(slots: list[tuple[int, int]]) -> None:
     label, alarm = [a for a, _ in slots], [b for _, b in slots]
