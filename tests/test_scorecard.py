@@ -38,6 +38,7 @@ def test_an_abrupt_leak_is_found_within_a_day_and_not_later(watched: dict[str, W
     part = card["summary"]["abrupt"]
     assert (part["leaks"], part["found"], part["medianDelayHours"], part["longestDelayHours"]) == (2, 1, 24.0, 24.0)
     assert part["found95"] == [0.095, 0.905]
+    assert part["medianDelayHoursOfAll"] is None  # half of them took for ever
     assert [(a["alertId"], a["verdict"], a["duringLeak"]) for a in card["unexplainedAlarms"]] == [("b", "late", True)]
     assert (card["summary"]["lostBeforeFound_m3"], card["summary"]["lostOfMissed_m3"]) == (288.0, 72.0)
     assert card["summary"]["leaked_m3"] == 10 * 24 * 12.0 + 10 * 24 * 3.0
@@ -180,3 +181,10 @@ def test_an_alarm_is_over_when_it_was_said_to_be() -> None:
     [alarm] = alarms_of([closed, cleared, first])
     assert (alarm.raised_ms, alarm.over_ms) == (DAY, 5 * DAY)
     assert dataclasses.replace(alarm, over_ms=None) == alarms_of([first])[0]
+
+
+def test_the_median_over_all_leaks_knows_of_those_that_were_missed(watched: dict[str, Watched]) -> None:
+    leaks = [Leak(str(i), "A", "abrupt", (10 + 5 * i) * DAY, (13 + 5 * i) * DAY) for i in range(3)]
+    raised = [alert("a", "A", 10 * DAY + 2 * HOUR), alert("b", "A", 15 * DAY + 6 * HOUR), alert("c", "A", 22 * DAY)]
+    part = score(SITE, raised, leaks, watched)["summary"]["abrupt"]
+    assert (part["found"], part["medianDelayHours"], part["medianDelayHoursOfAll"]) == (2, 4.0, 6.0)

@@ -25,7 +25,7 @@ NIGHT_CLASSES: Final = (2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class Case:
-    """A known leak and what became of it. `delay_h` to the alarm that finds it, `late_h` to a first one that is too late."""
+    """A known leak and what became of it."""
 
     leak: Leak
     counted: bool
@@ -47,10 +47,11 @@ class Case:
         return None if self.alarm is None else (self.alarm.raised_ms - self.leak.started_ms) / HOUR_MS
 
     @property
-    def first_h(self) -> float:
-        """Hours from the start to the first alarm while it ran, in time or late; infinite without one."""
-        first = self.alarm or self.late
-        return math.inf if first is None else (first.raised_ms - self.leak.started_ms) / HOUR_MS
+    def late_h(self) -> float | None:
+        """Hours from the start to its first alarm, which was too late; None where it was found, or never alarmed."""
+        if self.late is None or self.alarm is not None:
+            return None
+        return (self.late.raised_ms - self.leak.started_ms) / HOUR_MS
 
 
 def score_events(
@@ -195,8 +196,9 @@ def _found(cases: Sequence[Case]) -> dict[str, Any]:
 def _delays(cases: Sequence[Case], kind: str) -> dict[str, Any]:
     ours = [case for case in cases if case.leak.kind == kind]
     delays = [case.delay_h for case in ours if case.delay_h is not None]
-    # over all leaks, a missed one taking for ever: the median of those found alone gets better the more are missed
-    every = statistics.median(case.first_h for case in ours) if ours else math.inf
+    # over all leaks, a missed one taking for ever: the median of those found alone gets better the more are missed. Late
+    # alarms do not count here: of a leak that runs for months, some alarm or other comes some day
+    every = statistics.median(math.inf if case.delay_h is None else case.delay_h for case in ours) if ours else math.inf
     return {
         "medianDelayHours": round(statistics.median(delays), 2) if delays else None,
         "longestDelayHours": round(max(delays), 2) if delays else None,
@@ -251,7 +253,7 @@ def _leak_row(case: Case) -> dict[str, Any]:
         "counted": case.counted,
         "found": case.alarm is not None,
         "delayHours": None if case.delay_h is None else round(case.delay_h, 2),
-        "lateHours": None if case.late is None or case.alarm is not None else round(case.first_h, 2),
+        "lateHours": None if case.late_h is None else round(case.late_h, 2),
         "alertId": case.alarm.id if case.alarm else None,
         "lostUnseen_m3": None if case.unseen_m3 is None else round(case.unseen_m3, 1),
         "leaked_m3": None if case.leaked_m3 is None else round(case.leaked_m3, 1),
