@@ -86,6 +86,7 @@ def test_the_page_draws_every_leak_and_every_budget(tmp_path: Path, found: Evalu
     [ours] = [trace for trace in figures["score-budget"]["data"] if trace["name"] == "Nightline"]
     assert ours["text"] == ["×0.5", "×1", "×20"]
     assert "in warm-up" in page
+    assert page.count('<span class="id">') == len(found.scorecard["unexplainedAlarms"])
     assert "not counted: 1 known leaks started in a DMA&#x27;s warm-up (early)" in page
 
 

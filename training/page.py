@@ -8,7 +8,21 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Final
+
+ROWS_IN_TABLE: Final = 1_000
+TYPE_NAMES: Final = {
+    "night_flow_leak": "Leak (night flow)",
+    "burst": "Burst",
+    "pressure_drop": "Pressure drop",
+    "pressure_transient": "Pressure transient",
+    "zero_flow": "No flow",
+    "reverse_flow": "Reverse flow",
+    "meter_fault": "Meter fault",
+    "data_gap": "Data gap",
+    "boundary_valve": "Boundary valve",
+    "customer_leak": "Customer leak",
+}
 
 
 def write_page(

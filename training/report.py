@@ -20,7 +20,7 @@ from models.schema import Alert
 from training.labels import Leak
 from training.local_time import LocalTime
 from training.matching import LEAK_TYPES, first_revisions
-from training.page import card, row, write_page
+from training.page import ROWS_IN_TABLE, TYPE_NAMES, card, row, write_page
 from training.report_figure import Curves, Mark, figure_json
 from training.scorecard_page import score_cards, score_figures, score_sections
 
@@ -29,7 +29,6 @@ POINTS_IN_ALL: Final = 110_000
 """At about 70 bytes a point, with the plotting library's 5 MB, the file stays below 15 MB."""
 FEWEST_POINTS: Final = 200
 MARKS_A_DMA: Final = 300
-ROWS_IN_TABLE: Final = 1_000
 KEY: Final = """\
 <p class="key">In the plots: the line is net inflow, the shaded band what was expected, dotted in its middle; over long spans
 the dark line is the daily mean. A vertical line is the moment an alert was raised: solid for leaks and bursts, dotted for
@@ -37,18 +36,6 @@ everything else. The bars below run from an alert's start to its end, a diamond 
 still open. Green bars and dotted frames are known leaks. At the bottom is how far each day's mean was above or below the
 expected. Drag to zoom, double-click for all.</p>"""
 DAY_MS: Final = 86_400_000
-TYPE_NAMES: Final = {
-    "night_flow_leak": "Leak (night flow)",
-    "burst": "Burst",
-    "pressure_drop": "Pressure drop",
-    "pressure_transient": "Pressure transient",
-    "zero_flow": "No flow",
-    "reverse_flow": "Reverse flow",
-    "meter_fault": "Meter fault",
-    "data_gap": "Data gap",
-    "boundary_valve": "Boundary valve",
-    "customer_leak": "Customer leak",
-}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from training.floors import REPEATS
 from training.labels import ABRUPT, INCIPIENT, LEAK_KINDS
 from training.local_time import LocalTime
-from training.page import card, hours, short, table, write_page
+from training.page import ROWS_IN_TABLE, TYPE_NAMES, card, hours, short, table, write_page
 from training.scorecard_figure import budget_figure, delay_figure
 
 Card = Mapping[str, Any]
@@ -94,7 +94,8 @@ def score_sections(scorecard: Card, clock: LocalTime) -> str:
     for key, title in (("bySize", "Share of the mean inflow"), ("byNightSd", "Night-flow standard deviations")):
         if scorecard[key]:
             parts.append(_class_table(scorecard[key], title))
-    return "\n".join([*parts, _dma_table(scorecard, clock), _leak_table(scorecard, clock), _notes(scorecard)])
+    tables = [_dma_table(scorecard, clock), _leak_table(scorecard, clock), _alarm_table(scorecard, clock)]
+    return "\n".join([*parts, *tables, _notes(scorecard)])
 
 
 _DELAY_NOTE = "Dotted: the time that a leak has to be found in. Crosses on top: never alarmed. Open: alarmed too late."
@@ -241,6 +242,27 @@ def _leak_table(scorecard: Card, clock: LocalTime) -> str:
         "ran; one alarm explains one leak.</p>"
     )
     return '<h2 class="plain">Known leaks</h2>' + table(heads, rows, "leaks") + note
+
+
+def _alarm_table(scorecard: Card, clock: LocalTime) -> str:
+    alarms = scorecard["unexplainedAlarms"]
+    if not alarms:
+        return ""
+    verdicts = scorecard["rules"]["verdicts"]
+    rows = [
+        [
+            clock.text_of(alarm["raisedAt"]),
+            html.escape(alarm["dma"]),
+            html.escape(TYPE_NAMES.get(alarm["type"], alarm["type"])),
+            html.escape(verdicts[alarm["verdict"]]),
+            f'<span class="id">{html.escape(alarm["alertId"])}</span>',
+        ]
+        for alarm in alarms[:ROWS_IN_TABLE]
+    ]
+    more = len(alarms) - ROWS_IN_TABLE
+    note = f'<p class="caption">{more:,} more are in scorecard.json.</p>' if more > 0 else ""
+    heads = ["Raised", "DMA", "Kind", "Why it is unexplained", "Alert"]
+    return '<h2 class="plain">Unexplained alarms</h2>' + table(heads, rows, "alarms") + note
 
 
 def _verdict(leak: Mapping[str, Any]) -> str:
