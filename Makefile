@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: setup demo test check soak bench lock peers-lock schemas clean
+.PHONY: setup demo test check soak bench accuracy lock peers-lock schemas clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ soak: setup
 
 bench: setup
 	$(BIN)/nightline bench
+
+# What is found on the development data sets: some 5 minutes, to out/accuracy/accuracy.md
+accuracy: setup
+	$(BIN)/python -m benchmarks.accuracy
 
 schemas: setup
 	$(BIN)/python -m tests.schemas

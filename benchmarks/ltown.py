@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.measure import Row, SkippedError, sample
+from benchmarks.measure import Row, sample, shared_data
 from models.bundle import Bundle
 from models.network import Site
 from models.schema import Alert
@@ -33,17 +33,6 @@ TRAINED_DAYS = 60
 TARGET_ARRAYS_S, TARGET_CSV_S = 10.0, 30.0
 TIMEOUT_S = 600
 Revisions = set[tuple[str, int]]
-
-
-def data() -> Path:
-    """Where the year lies: beside this checkout, or beside the repository that this is a work tree of."""
-    asked = ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"]
-    common = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()
-    for root in (ROOT, *([Path(common).parent] if common else [])):
-        found = root.parent / "shared" / "data" / "ltown-2018"
-        if found.is_dir():
-            return found
-    raise SkippedError("found no shared/data/ltown-2018 beside the repository")
 
 
 def _step(place: Site, windows: list[Window], bundle: Bundle) -> tuple[Revisions, int]:
@@ -97,7 +86,7 @@ def _csv(site: Path, out: Path, expected: Revisions) -> Row:
 
 def run() -> Iterator[Row]:
     """All rows of this workload."""
-    source = data()
+    source = shared_data("ltown-2018")
     with tempfile.TemporaryDirectory(prefix="nightline-ltown-") as name:
         site = Path(name) / "site"
         import_battledim(source, site)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 ROUNDS = 7
@@ -28,6 +30,21 @@ class Seconds(float):
 
 class SkippedError(Exception):
     """A workload, or a row of it, that this machine cannot run; the message says what it would need."""
+
+
+def shared_data(name: str) -> Path:
+    """Where a data set lies: beside this checkout, or beside the repository that this is a work tree of.
+
+    Raises SkippedError where it does not.
+    """
+    root = Path(__file__).resolve().parent.parent
+    asked = ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"]
+    common = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=root).stdout.strip()
+    for place in (root, *([Path(common).parent] if common else [])):
+        found = place.parent / "shared" / "data" / name
+        if found.is_dir():
+            return found
+    raise SkippedError(f"found no shared/data/{name} beside the repository")
 
 
 Better = Literal["less", "more"]

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from models.config import ConfigError
+from nightline.rules import rule_options
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
     from models.network import Site
     from training.backtest import Result
-    from training.history import History, Window
+    from training.history import History
 
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h, peakAt."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what comes out.")
+@rule_options
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
-def backtest(site: Path, readings: Path, labels: Path | None, out: Path, no_model: bool) -> None:
+def backtest(
+    site: Path, readings: Path, labels: Path | None, out: Path, abrupt_hours: float, incipient_days: float, no_model: bool
+) -> None:
     """Run history through the engine, without Kafka; write alerts, detections, a scorecard and a report.
 
     Every reading is taken in order of its time, once: what is found is what would have been found live. Naive times are
     the site's local time; what cannot be read is listed in OUT/rejects.csv.
     """
 
-    from training.backtest import WINDOW_MINUTES  # noqa: PLC0415 - numba and pyarrow only when they are used
+    from nightline.progress import with_progress  # noqa: PLC0415 - numba and pyarrow only when they are used
+    from training.backtest import WINDOW_MINUTES  # noqa: PLC0415
     from training.backtest import backtest as run_backtest  # noqa: PLC0415
     from training.history import read_history  # noqa: PLC0415
-    from training.scorecard import read_labels  # noqa: PLC0415
+    from training.labels import read_labels  # noqa: PLC0415
+    from training.matching import Rules  # noqa: PLC0415
     from training.staging import staged  # noqa: PLC0415
 
     place = load_site(site)
@@ -48,21 +55,10 @@ def backtest(site: Path, readings: Path, labels: Path | None, out: Path, no_mode
         raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
     with staged(out) as fresh:
         history = read_history(readings, place, WINDOW_MINUTES, fresh / "rejects.csv")
-        result = run_backtest(place, _with_progress(history), fresh, bundle, leaks)
+        result = run_backtest(
+            place, with_progress(history, "backtest"), fresh, bundle, leaks, Rules(abrupt_hours, incipient_days)
+        )
     _say(place, result, history, out)
-
-
-def _with_progress(history: History) -> Iterator[Window]:
-    """The windows, with a bar on stderr that follows event time."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        span = max(1, history.last_ms - history.first_ms)
-        task = progress.add_task("backtest", total=span)
-        for window in history:
-            yield window
-            progress.update(task, completed=min(span, window.end_ms - history.first_ms))
 
 
 def _say(site: Site, result: Result, history: History, out: Path) -> None:
@@ -81,6 +77,9 @@ def _say(site: Site, result: Result, history: History, out: Path) -> None:
     if result.scorecard["labelled"]:
         found = ", ".join(f"{summary[kind]['found']} of {summary[kind]['leaks']} {kind}" for kind in ("abrupt", "incipient"))
         click.echo(f"known leaks found: {found}; unexplained alarms: {summary['unexplained']}")
+        left_out = result.scorecard["leaksInWarmUp"]
+        if left_out:
+            click.echo(f"note: not counted, as they started in warm-up: {', '.join(left_out)}")
     whole_ms = max(coverage.slots * coverage.slot_ms for coverage in result.coverage.values())
     for dma, coverage in result.coverage.items():
         fault = coverage.fault(site, whole_ms)

@@ -1,4 +1,4 @@
-"""nightline import csv | battledim"""
+"""nightline import csv | battledim | leakdb"""
 
 from __future__ import annotations
 
@@ -78,12 +78,31 @@ def csv_(
 @import_.command(short_help="L-Town's SCADA files (BattLeDIM) and its network.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The site folder to make.")
+@click.option("--flows-only", is_flag=True, help="Leave the pressures and the customers' demands out.")
+@click.option("--noise", "noise_seed", type=click.IntRange(0, 2**32 - 1), metavar="SEED",
+              help="Add sensor noise: flows 0.5 %, pressures 0.5 kPa, levels 1 mm.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over a site folder that is already there.")
-def battledim(source: Path, out: Path, force: bool) -> None:
+def battledim(source: Path, out: Path, flows_only: bool, noise_seed: int | None, force: bool) -> None:
     """From L-Town's SCADA files and its network, L-TOWN.inp, in one folder."""
     from training.importers.battledim import import_battledim  # noqa: PLC0415 - pyarrow only when it is used
 
-    _say(import_battledim(source, out, force=force), out)
+    _say(import_battledim(source, out, flows_only=flows_only, noise_seed=noise_seed, force=force), out)
+
+
+@import_.command(short_help="LeakDB's scenarios: simulated years with and without leaks.")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The site folder to make.")
+@click.option("--inlet", "inlets", multiple=True, default=("1",), show_default=True, help="A link that feeds the network.")
+@click.option("--force", is_flag=True, help="Write over a site folder that is already there.")
+def leakdb(source: Path, out: Path, inlets: tuple[str, ...], force: bool) -> None:
+    """From a network's folder of LeakDB, Scenario-1, Scenario-2, …, or from one file a scenario, scenario_N.csv.
+
+    One site with a DMA for every scenario. Where an alert stands for a leak that is never repaired, it stays open:
+    acceptAfterDays in its site.toml is ten years.
+    """
+    from training.importers.leakdb import import_leakdb  # noqa: PLC0415 - pyarrow only when it is used
+
+    _say(import_leakdb(source, out, inlets=inlets, force=force), out)
 
 
 def _say(made: Imported, out: Path) -> None:

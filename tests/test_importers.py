@@ -114,12 +114,31 @@ def test_the_official_files_become_two_dmas_with_the_pump_between_them(tmp_path:
         np.testing.assert_allclose(list(values[meter].values()), [expected] * 48, rtol=1e-6)
 
 
+def test_pressures_and_demands_can_be_left_out(tmp_path: Path) -> None:
+    import_battledim(official(tmp_path / "in"), tmp_path / "site", flows_only=True)
+    assert [meter.id for meter in load_site(tmp_path / "site").meters] == ["PUMP_1", "p227", "p235", "T1"]
+
+
+def test_sensor_noise_is_small_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    source = official(tmp_path / "in")
+    for name, seed in (("clean", None), ("one", 1), ("again", 1), ("other", 2)):
+        import_battledim(source, tmp_path / name, noise_seed=seed)
+    (_, clean), (_, one), (_, again), (_, other) = (table(tmp_path / name) for name in ("clean", "one", "again", "other"))
+    assert one == again
+    assert one["p227"] != other["p227"]
+    for meter, sd in {"p227": 0.005 * 70.25, "P-n1": 0.5, "T1": 0.001}.items():
+        off = np.array([one[meter][time] - value for time, value in clean[meter].items()])
+        assert 0.7 * sd < off.std() < 1.3 * sd
+        assert abs(off.mean()) < 0.5 * sd
+    assert one["AMR-n3"] == clean["AMR-n3"]
+
+
 def test_leaks_are_read_from_the_official_flow_table(tmp_path: Path) -> None:
     made = import_battledim(official(tmp_path / "in"), tmp_path / "site")
-    got = [(row["id"], row["dma"], row["kind"], row["startedAt"], row["max_m3h"]) for row in labels(tmp_path / "site")]
-    assert got == [
-        ("p3", "C", "incipient", "2019-01-01 00:30", "4.200"),
-        ("p1", "AB", "abrupt", "2019-01-01 01:00", "20.000"),
+    names = ("id", "dma", "kind", "startedAt", "max_m3h", "peakAt")
+    assert [tuple(row[name] for name in names) for row in labels(tmp_path / "site")] == [
+        ("p3", "C", "incipient", "2019-01-01 00:30", "4.200", "2019-01-01 03:55"),
+        ("p1", "AB", "abrupt", "2019-01-01 01:00", "20.000", "2019-01-01 01:00"),
     ]
     assert any("p2 was leaking before the record begins" in note for note in made.notes)
 

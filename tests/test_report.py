@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from models.network import parse_site
 from models.schema import Title
 from models.state import DETECTION
+from tests.scoring import DAY, HOUR, alert, watched_of
 from tests.synthetic import START_MS, make_site
-from tests.test_scorecard import DAY, HOUR, alert
 from training.backtest import DetectionsFile
-from training.report import LocalTime, bucket_max, bucket_mean, daily_means, read_curves, stories, write_report
+from training.labels import Leak
+from training.local_time import LocalTime
+from training.report import bucket_max, bucket_mean, daily_means, read_curves, stories, write_report
 from training.report_figure import Mark, band_outline, lanes
-from training.scorecard import Leak, score
+from training.scorecard import score
 
 SLOTS = 20 * 96
 
@@ -53,9 +55,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         alert("id-2", "B", at, "meter_fault"),
     ]
     leaks = [Leak("p1", "A", "abrupt", at - HOUR, at + DAY, 9.0)]
-    span = dict.fromkeys("ABC", (START_MS, START_MS + 20 * DAY))
+    watched = {dma: watched_of(50.0, 20 * 24, START_MS) for dma in "ABC"}
     path = folder / "report.html"
-    card = score(alerts, leaks, span)
+    card = score(make_site(), alerts, leaks, watched)
     write_report(path, make_site(), alerts, detections=detections(folder / "d.parquet"), leaks=leaks, scorecard=card)
     return path.read_text(encoding="utf-8")
 
@@ -89,7 +91,7 @@ def test_the_table_tells_local_time_and_the_explained_leak(page: str) -> None:
 
 def test_every_dma_has_its_figure_with_alerts_and_leaks_on_it(page: str) -> None:
     drawn = figures(page)
-    assert list(drawn) == ["plot-0", "plot-1", "plot-2"]
+    assert list(drawn) == ["plot-0", "plot-1", "plot-2", "score-delay", "score-budget"]
     names = [trace.get("name") for trace in drawn["plot-0"]["data"]]
     assert {"Expected band", "Expected", "Net inflow"} <= set(names)
     hover = [str(trace.get("hovertemplate")) for trace in drawn["plot-0"]["data"]]
@@ -130,9 +132,9 @@ def test_fifty_dmas_over_years_stay_below_fifteen_megabytes(tmp_path: Path) -> N
     site = parse_site('name = "big"\ntimezone = "UTC"\n', network)
     path = detections(tmp_path / "d.parquet", 9_000, names)
     alerts = [alert(f"{n}-{i}", n, START_MS + (10 + i) * DAY) for n in names for i in range(20)]
-    span = dict.fromkeys(names, (START_MS, START_MS + 90 * DAY))
+    watched = {name: watched_of(50.0, 90 * 24, START_MS) for name in names}
     out = tmp_path / "report.html"
-    write_report(out, site, alerts, detections=path, leaks=None, scorecard=score(alerts, None, span))
+    write_report(out, site, alerts, detections=path, leaks=None, scorecard=score(site, alerts, None, watched))
     assert out.stat().st_size < 15_000_000
 
 

@@ -13,7 +13,7 @@ from models.network import parse_site
 from models.routing import split
 from models.schema import Alert, Estimate, Evidence, ModelRef, Scope, Title
 from training.history import read_history
-from training.scorecard import read_labels
+from training.labels import read_labels
 from training.simulation import town as place
 from training.simulation.plants import HOUR_MS, Plant
 from training.simulation.run import SLOT_MS, Town, simulate

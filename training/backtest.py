@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,8 +26,11 @@ from models.routing import split
 from models.schema import Alert
 from training.coverage import Coverage
 from training.history import Window
+from training.labels import Leak
+from training.matching import STRICT, Rules
 from training.report import write_report
-from training.scorecard import Leak, score
+from training.scorecard import score
+from training.watched import Watched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,8 +51,8 @@ class Result:
     accepted: int = 0
     late: int = 0
     duplicates: int = 0
-    span_ms: dict[str, tuple[int, int]] = field(default_factory=dict)
     coverage: dict[str, Coverage] = field(default_factory=dict)
+    watched: dict[str, Watched] = field(default_factory=dict)
     scorecard: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,14 +66,25 @@ def run(
 
     `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own.
     """
-    engines: dict[int, Engine] = {}
-    subscribers = site.subscribers()
+    run_side_by_side([(site, bundle)], windows, lambda _, dma, step: on_result(dma, step))
+
+
+def run_side_by_side(
+    contestants: Sequence[tuple[Site, Bundle | Mapping[str, Bundle] | None]],
+    windows: Iterable[Window],
+    on_result: Callable[[int, str, StepResult], None],
+) -> None:
+    """As `run`, for one network under several settings or models: `on_result(place of the contestant, dma, result)`."""
+    engines: dict[tuple[int, int], Engine] = {}
+    network = contestants[0][0]
+    subscribers = network.subscribers()
     for window in windows:
         for row, readings in split(window.readings, subscribers):
-            dma = site.dmas[row].id
-            if row not in engines:
-                engines[row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)
-            on_result(dma, engines[row].step(readings, "replay"))
+            dma = network.dmas[row].id
+            for place, (site, bundle) in enumerate(contestants):
+                if (place, row) not in engines:
+                    engines[place, row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)
+                on_result(place, dma, engines[place, row].step(readings, "replay"))
 
 
 def backtest(
@@ -79,9 +93,13 @@ def backtest(
     out: Path,
     bundle: Bundle | Mapping[str, Bundle] | None = None,
     leaks: list[Leak] | None = None,
+    rules: Rules = STRICT,
 ) -> Result:
     """Run, and write everything into the folder `out`, which exists."""
-    result = Result(coverage={dma.id: Coverage(dma.slot_minutes * 60_000) for dma in site.dmas})
+    result = Result(
+        coverage={dma.id: Coverage(dma.slot_minutes * 60_000) for dma in site.dmas},
+        watched={dma.id: Watched(dma.slot_minutes * 60_000) for dma in site.dmas},
+    )
     with DetectionsFile(out / "detections.parquet") as detections:
 
         def keep(dma: str, step: StepResult) -> None:
@@ -91,21 +109,15 @@ def backtest(
             result.duplicates += step.duplicates
             result.slots += len(step.detections)
             if len(step.detections):
-                ends = step.detections["slot_end_ms"]
                 result.coverage[dma].add(site, step.detections)
-                slot_ms = result.coverage[dma].slot_ms
-                first = result.span_ms.get(dma, (int(ends[0]) - slot_ms, 0))[0]
-                result.span_ms[dma] = (first, int(ends[-1]))
+                result.watched[dma].add(step.detections)
                 detections.add(dma, step.detections)
 
         run(site, windows, bundle, keep)
     result.alerts.sort(key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
     write_alerts(out / "alerts.ndjson", result.alerts)
-    result.scorecard = score(
-        result.alerts, leaks, result.span_ms, judged_ms={dma: part.judged_ms for dma, part in result.coverage.items()}
-    )
-    text = json.dumps(result.scorecard, ensure_ascii=False, indent=2, allow_nan=False)
-    (out / "scorecard.json").write_text(text + "\n", encoding="utf-8")
+    result.scorecard = score(site, result.alerts, leaks, result.watched, rules)
+    write_json(out / "scorecard.json", result.scorecard)
     write_report(
         out / "report.html",
         site,
@@ -115,6 +127,12 @@ def backtest(
         scorecard=result.scorecard,
     )
     return result
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """For people to read as well: indented."""
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_alerts(path: Path, alerts: Iterable[Alert]) -> None:

@@ -26,11 +26,6 @@ class Coverage:
     judged: int = 0
     nights: Counter[int] = field(default_factory=Counter)
 
-    @property
-    def judged_ms(self) -> int:
-        """Time with a net inflow."""
-        return self.judged * self.slot_ms
-
     def add(self, site: Site, detections: Records) -> None:
         """Count DETECTION rows."""
         there = ~np.isnan(detections["observed_m3h"])

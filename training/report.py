@@ -6,9 +6,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any, Final
 
 import msgspec
@@ -17,49 +15,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.network import Dma, Site, utc_offsets_s
+from models.network import Dma, Site
 from models.schema import Alert
+from training.labels import Leak
+from training.local_time import LocalTime
+from training.matching import LEAK_TYPES, first_revisions
+from training.page import ROWS_IN_TABLE, TYPE_NAMES, card, row, write_page
 from training.report_figure import Curves, Mark, figure_json
-from training.scorecard import LEAK_TYPES, Leak, first_revisions
+from training.scorecard_page import score_cards, score_figures, score_sections
 
 POINTS_A_DMA: Final = 6_000
 POINTS_IN_ALL: Final = 110_000
 """At about 70 bytes a point, with the plotting library's 5 MB, the file stays below 15 MB."""
 FEWEST_POINTS: Final = 200
 MARKS_A_DMA: Final = 300
-ROWS_IN_TABLE: Final = 1_000
+KEY: Final = """\
+<p class="key">In the plots: the line is net inflow, the shaded band what was expected, dotted in its middle; over long spans
+the dark line is the daily mean. A vertical line is the moment an alert was raised: solid for leaks and bursts, dotted for
+everything else. The bars below run from an alert's start to its end, a diamond where it was raised, an arrow where it was
+still open. Green bars and dotted frames are known leaks. At the bottom is how far each day's mean was above or below the
+expected. Drag to zoom, double-click for all.</p>"""
 DAY_MS: Final = 86_400_000
-TYPE_NAMES: Final = {
-    "night_flow_leak": "Leak (night flow)",
-    "burst": "Burst",
-    "pressure_drop": "Pressure drop",
-    "pressure_transient": "Pressure transient",
-    "zero_flow": "No flow",
-    "reverse_flow": "Reverse flow",
-    "meter_fault": "Meter fault",
-    "data_gap": "Data gap",
-    "boundary_valve": "Boundary valve",
-    "customer_leak": "Customer leak",
-}
-
-
-class LocalTime:
-    """Epoch ms to the site's clock: as ms for axes, as text for tables."""
-
-    def __init__(self, timezone: str) -> None:
-        self._changes, self._offsets = utc_offsets_s(timezone)
-
-    def ms(self, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Local wall time as if it were UTC, which is how plotly shows a number on a time axis."""
-        at = np.searchsorted(self._changes, times_ms, side="right") - 1
-        return (times_ms + self._offsets[at] * 1000).astype(np.float64)
-
-    def text(self, time_ms: int | None) -> str:
-        """`2026-11-23 02:15`; a dash for None."""
-        if time_ms is None:
-            return "–"
-        local = float(self.ms(np.array([time_ms]))[0])
-        return str(np.datetime64(int(local), "ms").astype("datetime64[m]")).replace("T", " ")
 
 
 @dataclass(frozen=True)
@@ -98,8 +74,6 @@ def write_report(
     scorecard: dict[str, Any],
 ) -> None:
     """`detections` is the Parquet file of the backtest; `scorecard` what `training.scorecard.score` gave."""
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415 - a second to import, and only a report needs it
-
     clock = LocalTime(site.timezone)
     told = stories(alerts)
     found = {row["alertId"]: row["id"] for row in scorecard.get("leaks", []) if row["found"]}
@@ -117,18 +91,25 @@ def write_report(
             figure_json(curves, marks, [_leak_mark(leak, clock, curves) for leak in known])
         )
         sections.append(_section(number, dma, _caption(curves, len(ours)), len(ours), True))
-    template = Template(files("training").joinpath("report_template.html").read_text(encoding="utf-8"))
-    page = template.substitute(
-        site=html.escape(site.name),
-        subtitle=html.escape(_subtitle(site, detections, clock)),
-        cards=_cards(scorecard, told),
-        alerts=_alert_table(told, site, clock, found, labelled=leaks is not None),
-        leaks=_leak_table(scorecard, clock) if leaks else "",
-        sections="\n".join(sections),
-        plotly=get_plotlyjs(),
-        figures=json.dumps(figures, separators=(",", ":")).replace("</", "<\\/"),
+    table = _alert_table(told, site, clock, found, labelled=leaks is not None)
+    known_leaks = ""
+    if leaks:
+        known_leaks = score_sections(scorecard, clock)
+        figures |= score_figures(scorecard)
+    write_page(
+        path,
+        site=site.name,
+        what="backtest",
+        subtitle=f"Backtest: {_subtitle(site, detections, clock)}",
+        cards=_cards(told) + score_cards(scorecard),
+        body="\n".join(["<h2>Alerts</h2>", table, known_leaks, KEY, *sections]),
+        figures=figures,
     )
-    path.write_text(page, encoding="utf-8")
+
+
+def _cards(told: Sequence[Story]) -> str:
+    still = sum(is_open(story.last) for story in told)
+    return card(str(len(told)), f"alert{'s' * (len(told) != 1)}", f"{still} still open at the end")
 
 
 def _dma_of(alert: Alert, site: Site) -> str:
@@ -278,54 +259,6 @@ def _subtitle(site: Site, detections: Path, clock: LocalTime) -> str:
     return f"{count}; {clock.text(span['min'])} to {clock.text(span['max'])}, local time ({site.timezone})"
 
 
-def _card(value: str, name: str, note: str = "") -> str:
-    extra = f"<small>{html.escape(note)}</small>" if note else ""
-    return f'<div class="card"><b>{html.escape(value)}</b><span>{html.escape(name)}</span>{extra}</div>'
-
-
-def _cards(scorecard: dict[str, Any], told: Sequence[Story]) -> str:
-    summary = scorecard["summary"]
-    leaks = sum(story.last.type in LEAK_TYPES for story in told)
-    still = sum(is_open(story.last) for story in told)
-    cards = [
-        _card(str(len(told)), f"alert{'s' * (len(told) != 1)}", f"{still} still open at the end"),
-        _card(str(leaks), "of them leaks and bursts", f"{_or_dash(summary['leakAlarmsPerDmaMonth'])} per DMA-month"),
-    ]
-    if scorecard["labelled"]:
-        rules = scorecard["rules"]
-        within = {"abrupt": f"{rules['abruptWithinHours']:g} h", "incipient": f"{rules['incipientWithinDays']:g} d"}
-        for kind in ("abrupt", "incipient"):
-            part = summary[kind]
-            delay = "" if part["medianDelayHours"] is None else f"; median delay {_hours(part['medianDelayHours'])}"
-            cards.append(
-                _card(f"{part['found']} of {part['leaks']}", f"{kind} leaks found", f"within {within[kind]}{delay}")
-            )
-        rate = _or_dash(summary["unexplainedPerDmaMonth"])
-        cards.append(
-            _card(
-                rate,
-                "unexplained alarms per DMA-month",
-                f"{summary['unexplained']} in all, "
-                f"{summary['unexplained'] - summary['unexplainedOutsideLeaks']} of them while a known leak ran",
-            )
-        )
-    return "".join(cards)
-
-
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}" if value < 10 else f"{value:.0f}"
-
-
-def _hours(hours: float) -> str:
-    if hours < 1:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
-
-
-def _row(cells: Iterable[str], tag: str = "td") -> str:
-    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
-
-
 def _alert_table(
     told: Sequence[Story], site: Site, clock: LocalTime, found: dict[str | None, str], *, labelled: bool
 ) -> str:
@@ -356,37 +289,9 @@ def _alert_table(
         ]
         if labelled:
             cells.append(html.escape(found.get(alert.alert_id, "")) or ("–" if alert.type in LEAK_TYPES else ""))
-        rows.append(_row(cells))
+        rows.append(row(cells))
     more = len(told) - ROWS_IN_TABLE
     note = f'<p class="caption">{more:,} more are in alerts.ndjson.</p>' if more > 0 else ""
-    heads = _row([*head, "Explains<br>leak"] if labelled else head, "th")
+    heads = row([*head, "Explains<br>leak"] if labelled else head, "th")
     body = f"<thead>{heads}</thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table class="alerts">{body}</table></div>{note}'
-
-
-def _leak_table(scorecard: dict[str, Any], clock: LocalTime) -> str:
-    def text(moment: str | None) -> str:
-        return "–" if moment is None else clock.text(int(np.datetime64(moment.rstrip("Z"), "ms").astype(np.int64)))
-
-    head = _row(["Leak", "DMA", "Kind", "Started", "Ended", "Largest<br>m³/h", "Found", "Delay"], "th")
-    rows = [
-        _row(
-            [
-                html.escape(leak["id"]),
-                html.escape(leak["dma"]),
-                leak["kind"],
-                text(leak["startedAt"]),
-                text(leak["endedAt"]),
-                "–" if leak["max_m3h"] is None else f"{leak['max_m3h']:.1f}",
-                "✓ found" if leak["found"] else "✗ missed",
-                "–" if leak["delayHours"] is None else _hours(leak["delayHours"]),
-            ]
-        )
-        for leak in scorecard["leaks"]
-    ]
-    return (
-        '<h2 class="plain">Known leaks</h2><div class="scroll"><table class="leaks">'
-        f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></div>"
-        '<p class="caption">Found: an alert of a leak type raised in the DMA soon enough after the start; '
-        "one alert explains one leak.</p>"
-    )

@@ -31,6 +31,7 @@ from training.importers.epanet import Network, read_inp
 from training.importers.site_folder import (
     Column,
     Label,
+    Noise,
     interval_minutes,
     new_site,
     slot_for,
@@ -52,7 +53,9 @@ _SIMPLE: Final = {"flows_m3h_level_m": "flows", "pressures_m": "pressures", "amr
 _ORDER: Final = ("flows", "levels", "pressures", "demands")
 _LEAKAGES = re.compile(r"\d{4}_Leakages\.csv(\.gz)?", re.IGNORECASE)
 _MOMENT = r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?)"
-_LEAK_LINE = re.compile(rf"^[\s-]*(\w+)\s*,\s*{_MOMENT}\s*,\s*{_MOMENT}\s*,\s*[\d.]+\s*,\s*(abrupt|incipient)", re.MULTILINE)
+_LEAK_LINE = re.compile(
+    rf"^[\s-]*(\w+)\s*,\s*{_MOMENT}\s*,\s*{_MOMENT}\s*,\s*[\d.]+\s*,\s*(abrupt|incipient)(?:\s*,\s*{_MOMENT})?", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,19 @@ class _File:
     out: str
 
 
-def import_battledim(source: Path, out: Path, *, force: bool = False) -> Imported:
+def import_battledim(
+    source: Path, out: Path, *, flows_only: bool = False, noise_seed: int | None = None, force: bool = False
+) -> Imported:
     """A site folder of DMAs AB and C, with readings, and labels where the leaks are known.
+
+    `flows_only` leaves the pressures and the customers' demands out; `noise_seed` adds sensor noise, which the simulation
+    has none of.
 
     Raises ConfigError for a folder without the flows or the network.
     """
     files = _find(source)
+    if flows_only:
+        files = [file for file in files if file.kind in ("flows", "levels")]
     network = read_inp(_network_file(source))
     behind_pump = network.behind(TANK, {PUMP})
     with_tank = any(_level_column(file, name) for file in files for name in file.table.columns)
@@ -87,6 +97,7 @@ def import_battledim(source: Path, out: Path, *, force: bool = False) -> Importe
     note = "The simulated clock has no daylight saving, so local time is kept as UTC; Cyprus itself is Asia/Nicosia."
     dmas = [Dma("AB", "Areas A and B", slot), Dma("C", "Area C, behind the pump and its tank", slot)]
     rows = 0
+    noise = None if noise_seed is None else Noise(noise_seed)
     with new_site(out, source, force=force) as fresh:
         write_site(fresh, "L-Town", ("UTC", note), dmas, meters.values())
         with Rejects(fresh / "rejects.csv") as rejects:
@@ -96,7 +107,7 @@ def import_battledim(source: Path, out: Path, *, force: bool = False) -> Importe
                     if name not in known and name != time:
                         rejects.add(file.table.path.name, 1, f"column {name!r} is not placed in the network")
                 made = fresh / "readings" / f"{file.out}.csv.gz"
-                rows += write_readings(file.table, time, columns, out=made, rejects=rejects)
+                rows += write_readings(file.table, time, columns, out=made, rejects=rejects, noise=noise)
         if labels:
             write_labels(fresh / "labels.csv", labels)
     if not with_tank:
@@ -167,14 +178,18 @@ def _labels(source: Path, network: Network, behind_pump: frozenset[str]) -> tupl
             raise ConfigError([f"{simple}: cannot be read: {error}"]) from None
         try:
             return [
-                Label(dma(r["pipe"]), r["type"], r["start"], r["end"], r["pipe"], _number(r.get("max_m3h"))) for r in rows
-            ], []
+                Label(
+                    dma(r["pipe"]), r["type"], r["start"], r["end"], r["pipe"], _number(r.get("max_m3h")),
+                    r.get("peak_time") or "",
+                )
+                for r in rows
+            ], []  # fmt: skip
         except KeyError as error:
             raise ConfigError([f"{simple}: no column {error}; possible: pipe, start, end, type, max_m3h"]) from None
     for path in sorted(p for p in source.iterdir() if p.suffix.lower() in (".yaml", ".yml", ".txt")):
         found = _LEAK_LINE.findall(path.read_text(encoding="utf-8", errors="replace"))
         if found:
-            return [Label(dma(pipe), kind, start, end, pipe, None) for pipe, start, end, kind in found], []
+            return [Label(dma(pipe), kind, start, end, pipe, None, peak) for pipe, start, end, kind, peak in found], []
     return _labels_from_flows(source, dma)
 
 
@@ -212,7 +227,8 @@ def _labels_from_flows(source: Path, dma: Callable[[str], str]) -> tuple[list[La
             stamps = np.array([np.datetime64(times[pipe][first]), np.datetime64(times[pipe][first + _reach(run)])])
             fast = (stamps[1] - stamps[0]) <= np.timedelta64(int(ABRUPT_WITHIN_H * 3600), "s")
             kind = "abrupt" if fast else "incipient"
-            labels.append(Label(dma(pipe), kind, times[pipe][first], times[pipe][end - 1], pipe, float(run.max())))
+            size, peak = float(run.max()), times[pipe][first + int(run.argmax())]
+            labels.append(Label(dma(pipe), kind, times[pipe][first], times[pipe][end - 1], pipe, size, peak))
     return labels, notes
 
 

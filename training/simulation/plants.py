@@ -20,7 +20,7 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 BESIDE_INLET: Final = ("127", "209")
 LEAK: Final = ("burst", "night_flow_leak")
-"""A leak may be found by day or by night; both names send a crew to the same DMA, as in `training.scorecard`."""
+"""A leak may be found by day or by night; both names send a crew to the same DMA, as in `training.matching`."""
 PLANTED_WEEKS: Final = 2
 """The last weeks hold the events; everything before them is clean."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.schema import Alert
-from training.scorecard import first_revisions
+from training.matching import first_revisions
 from training.simulation.plants import HOUR_MS, Plant
 
 

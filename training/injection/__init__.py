@@ -1,0 +1,1 @@
+"""Leaks added to a utility's own history: what would Nightline have found here?"""

@@ -1,0 +1,129 @@
+"""Known leaks: what a labels.csv says, and how much water each has lost by a given time."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from models.config import ConfigError, nearest
+from models.network import Site
+from training.history_time import NO_TIME, LocalClock, parse_times
+
+ABRUPT: Final = "abrupt"
+INCIPIENT: Final = "incipient"
+LEAK_KINDS: Final = (ABRUPT, INCIPIENT)
+HOUR_MS: Final = 3_600_000
+_REQUIRED: Final = ("dma", "kind", "startedAt", "endedAt")
+_OPTIONAL: Final = ("id", "max_m3h", "peakAt")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A leak that is known. `ended_ms` is None where it was never repaired, `peak_ms` where it is not known.
+
+    An incipient leak reaches `max_m3h` at `peak_ms`.
+    """
+
+    id: str
+    dma: str
+    kind: str
+    started_ms: int
+    ended_ms: int | None
+    max_m3h: float | None = None
+    peak_ms: int | None = None
+
+    def runs_at(self, time_ms: int) -> bool:
+        """True from its start to its end."""
+        return self.started_ms <= time_ms <= (math.inf if self.ended_ms is None else self.ended_ms)
+
+    @property
+    def volume_is_a_bound(self) -> bool:
+        """True where the growth is not known, so that `lost_m3` says what it has lost at most."""
+        return self.kind == INCIPIENT and self.peak_ms is None
+
+    def lost_m3(self, until_ms: int) -> float | None:
+        """Volume that ran away from the start to `until_ms` or its end; None where its size is not known.
+
+        Growth from the start to the peak is taken as linear. (Of a hole whose diameter grows linearly, as BattLeDIM's,
+        that is up to half as much again as it lost by the peak.)
+        """
+        if self.max_m3h is None:
+            return None
+        until_ms = until_ms if self.ended_ms is None else min(until_ms, self.ended_ms)
+        ran_h = max(until_ms - self.started_ms, 0) / HOUR_MS
+        grows_h = 0.0
+        if self.kind == INCIPIENT and self.peak_ms is not None:
+            grows_h = (self.peak_ms - self.started_ms) / HOUR_MS
+        if ran_h < grows_h:
+            return self.max_m3h * ran_h * ran_h / (2.0 * grows_h)
+        return self.max_m3h * (ran_h - grows_h / 2.0)
+
+
+def read_labels(path: Path, site: Site) -> list[Leak]:
+    """The leaks of a labels.csv: `dma,kind,startedAt,endedAt[,id,max_m3h,peakAt]`; naive times are local to the site.
+
+    Raises ConfigError naming every faulty line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    missing = [name for name in _REQUIRED if name not in columns]
+    if missing:
+        possible = ", ".join((*_REQUIRED, *_OPTIONAL))
+        raise ConfigError([f"{path}: no column {name!r}; possible: {possible}" for name in missing])
+    faults: list[str] = []
+    leaks = []
+    for line, row in enumerate(rows, 2):
+        before = len(faults)
+        leak = _leak(row, line, f"{path}: line {line}", site, faults)
+        if leak is not None and len(faults) == before:
+            leaks.append(leak)
+    if faults:
+        raise ConfigError(faults)
+    return leaks
+
+
+def _leak(row: dict[str, str], line: int, where: str, site: Site, faults: list[str]) -> Leak | None:
+    dma, kind = (row["dma"] or "").strip(), (row["kind"] or "").strip()
+    if dma not in site.dma_row:
+        faults.append(f"{where}: dma {dma!r} is not in network.toml; {nearest(dma, site.dma_row)}")
+    if kind not in LEAK_KINDS:
+        faults.append(f"{where}: kind {kind!r}; possible: {', '.join(LEAK_KINDS)}")
+    texts = {name: (row.get(name) or "").strip() for name in ("startedAt", "endedAt", "peakAt")}
+    times = {name: _time(text, site) for name, text in texts.items()}
+    started, ended, peak = times.values()
+    unread = [name for name, text in texts.items() if times[name] is None and (text or name == "startedAt")]
+    if unread:
+        faults.append(f"{where}: time {texts[unread[0]]!r} cannot be read; possible: ISO 8601, from 1990 to 2100")
+    elif started is not None:
+        for name, time in (("endedAt", ended), ("peakAt", peak)):
+            if time is not None and time < started:
+                faults.append(f"{where}: {name} {texts[name]!r} is before startedAt; possible: a later time, or nothing")
+    size = _size(row.get("max_m3h"))
+    if size is not None and not math.isfinite(size):
+        faults.append(f"{where}: max_m3h {row['max_m3h']!r}; possible: a finite number, or nothing")
+    if started is None:
+        return None
+    return Leak((row.get("id") or f"line-{line}").strip(), dma, kind, started, ended, size, peak)
+
+
+def _size(text: str | None) -> float | None:
+    """NaN for what is no number."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return math.nan
+
+
+def _time(text: str, site: Site) -> int | None:
+    times = parse_times(pa.array([text]), LocalClock(site.timezone))
+    return None if times[0] == NO_TIME else int(times[0])
