@@ -20,6 +20,7 @@ from models.events import (
     RAISED,
     THRESHOLD,
 )  # fmt: skip
+from models.planned import during
 from models.schema import (
     NEVER,
     SCHEMA_VERSION,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = uuid.UUID("6e1d7a52-3f5c-5d0e-9b1a-4c2f7a9e8d10")
 PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a word for or against
+PLANNED_DOUBT: Final = 0.3  # off the confidence of what happens during planned work
+LEAST_CONFIDENCE: Final = 0.05
 SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
 BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow", "meter_fault": "flow"}
 
@@ -67,6 +70,13 @@ def alert(
         scope = Scope(type="meter", id=meters[int(transition["channel"])].id)
     neighbour = site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None
     speaks_for, against = _words(transition, neighbour, bundle is not None)
+    title, reasons, confidence = _title(dma, scope, transition, neighbour), _reasons(transition), _confidence(transition)
+    work = during(site.planned, dma, int(transition["started_ms"]), int(transition["detected_ms"]))
+    if work is not None:
+        against.append(f"planned work: {work.what}")
+        title = Title(en=f"{title.en}, during planned work: {work.what}", zh=f"{title.zh}（计划作业：{work.what_zh}）")
+        reasons.append("planned_work")
+        confidence = round(max(confidence - PLANNED_DOUBT, LEAST_CONFIDENCE), 3)
     return Alert(
         schema_version=SCHEMA_VERSION,
         alert_id=alert_id(site.name, name, f"{scope.type}:{scope.id}", int(transition["started_ms"])),
@@ -93,9 +103,9 @@ def alert(
             meters=_rests_on(dma, meters, scope),
         ),
         estimate=None if kind == METER_FAULT else _estimate(site, transition),
-        confidence=_confidence(transition),
-        title=_title(dma, scope, transition, neighbour),
-        reasons=_reasons(transition),
+        confidence=confidence,
+        title=title,
+        reasons=reasons,
         model=ModelRef(
             id=bundle.id if bundle else None,
             version=bundle.version if bundle else None,
@@ -155,7 +165,7 @@ def _confidence(transition: Any) -> float:
     scores = transition["scores"]
     others = int((scores >= CORROBORATED).sum()) - 1
     value = float(transition["score"]) + 0.1 * max(others, 0) - 0.1 * _pressure_word(transition)
-    return round(min(max(value, 0.05), 0.99), 3)
+    return round(min(max(value, LEAST_CONFIDENCE), 0.99), 3)
 
 
 def _reasons(transition: Any) -> list[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ConfigError, Key, nearest, read_table
+from models.planned import PlannedWork, read_planned
 from models.toml import network_pieces, read_toml
 from models.topology import Subscribers, Topology
 
@@ -94,6 +95,7 @@ class Site:
     accept_after_days: int
     dma_row: dict[str, int] = field(repr=False)
     meter_row: dict[str, int] = field(repr=False)
+    planned: tuple[PlannedWork, ...] = ()
 
     @functools.cached_property
     def _topology(self) -> Topology:
@@ -329,8 +331,8 @@ def _read_network(
     return dmas, meters, rows, _read_valves(valves, dmas, faults)
 
 
-def parse_site(site_toml: str, network_toml: str) -> Site:
-    """The site of the texts of site.toml and network.toml.
+def parse_site(site_toml: str, network_toml: str, planned_csv: str = "") -> Site:
+    """The site of the texts of site.toml and network.toml, and of planned.csv where there is one.
 
     Raises ConfigError naming every fault: the file, the table, the key, what was found and what was possible.
     """
@@ -357,6 +359,9 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
             for d in dmas
             if d not in metered
         ]
+    planned: tuple[PlannedWork, ...] = ()
+    if planned_csv and not faults:
+        planned = read_planned(planned_csv, site["timezone"], dmas)
     if faults:
         raise ConfigError(faults)
     return Site(
@@ -372,6 +377,7 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         accept_after_days=alerts["acceptAfterDays"],
         dma_row={dma: row for row, dma in enumerate(dmas)},
         meter_row=meter_row,
+        planned=planned,
     )
 
 

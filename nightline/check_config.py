@@ -20,6 +20,6 @@ def check_config(site: Path) -> None:
         f"{found.name}: {len(found.dmas)} DMAs, {flows} inflow, outflow and boundary meters, "
         f"{sum(m.kind == 'pressure' for m in found.meters)} pressure loggers, "
         f"{sum(m.kind == 'level' for m in found.meters)} tank levels, {customers} customer meters, "
-        f"{len(found.valves)} boundary valves; "
+        f"{len(found.valves)} boundary valves, {len(found.planned)} windows of planned work; "
         f"at most {found.alerts_per_week:.2g} unexplained alerts a week"
     )
