@@ -113,6 +113,9 @@ class Outbox:
         self._lanes: dict[tuple[str, int | None], _Lane] = {}
         self._chosen: dict[tuple[str, int], dict[bytes, int]] = {}
         """Of a topic with so many partitions: that of each key. The hash is written in Python, 5 µs."""
+        self._refused: Exception | None = None
+        """What was said of the first that failed. From then on nothing is sent: a DMA's state would take readings that were
+        refused, and come again after a restart, for readings it has had."""
 
     def post(self, messages: Sequence[Message]) -> asyncio.Future[None]:
         """Send all, in order within each partition; the future is done when all replicas in sync have all of them.
@@ -120,6 +123,9 @@ class Outbox:
         It raises what the broker said of the first that failed, or PublishTimeoutError. Cancelling it stops nothing.
         """
         post = _Post(messages, self._prefix)
+        if self._refused is not None:
+            post.fail(self._refused)
+            return post.done
         for message in messages:
             self._queue(message, post, message.partition)
         return post.done
@@ -136,12 +142,13 @@ class Outbox:
 
     async def _sort(self, dataset: str, lane: _Lane) -> None:
         """To each message the partition of its key, once the topic is known."""
-        producer, topic = self._producer, topic_name(self._prefix, dataset)
         waiting = lane.waiting
         try:
+            producer, topic = self._producer, topic_name(self._prefix, dataset)
             chosen = self._chosen.setdefault((dataset, len(await producer.partitions_for(topic))), {})
             if len(chosen) > KEYS_KEPT:
                 chosen.clear()
+            self._check()
             while waiting:
                 message, post = waiting[0]
                 partition = chosen.get(message.key)
@@ -150,19 +157,20 @@ class Outbox:
                 self._queue(message, post, partition)
                 waiting.popleft()
         except Exception as error:
-            _fail([post for _, post in waiting], error)
+            self._refuse(error, [post for _, post in waiting])
             waiting.clear()
         finally:
             lane.task = None
 
     async def _send(self, dataset: str, partition: int, lane: _Lane) -> None:
-        producer, topic = self._producer, topic_name(self._prefix, dataset)
         waiting = lane.waiting
         under_way: list[_Post] = []
         try:
+            producer, topic = self._producer, topic_name(self._prefix, dataset)
             while waiting:
-                batch = producer.create_batch()
                 under_way = []
+                self._check()
+                batch = producer.create_batch()
                 while waiting:
                     message, post = waiting[0]
                     if batch.append(timestamp=None, key=message.key, value=message.value, headers=message.headers) is None:
@@ -174,8 +182,7 @@ class Outbox:
                 for post in under_way:
                     post.confirm(1)
         except Exception as error:
-            # what waits behind it must not overtake it
-            _fail([*under_way, *(post for _, post in waiting)], error)
+            self._refuse(error, [*under_way, *(post for _, post in waiting)])
             waiting.clear()
         finally:
             lane.task = None
@@ -185,8 +192,12 @@ class Outbox:
         """aiokafka's: Faust hands on single messages only."""
         return self._app.producer._ensure_producer()  # type: ignore[attr-defined]
 
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._refused
 
-def _fail(posts: Sequence[_Post], error: Exception) -> None:
-    said = ProducerSendError(f"Error while sending: {error!r}") if isinstance(error, KafkaError) else error
-    for post in posts:
-        post.fail(said)
+    def _refuse(self, error: Exception, posts: Sequence[_Post]) -> None:
+        if self._refused is None:
+            self._refused = ProducerSendError(f"Error while sending: {error!r}") if isinstance(error, KafkaError) else error
+        for post in posts:
+            post.fail(self._refused)

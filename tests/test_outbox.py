@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError
-from faust.exceptions import ProducerSendError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from faust.exceptions import NotReady, ProducerSendError
 from faust.types import TP
 
 from streams import outbox
@@ -173,3 +173,38 @@ def test_whoever_gives_up_waiting_stops_nothing() -> None:
         assert producer.sent == [(f"p.{CHECKPOINTS}", 0, [b"a", b"b"])]
 
     played(play)
+
+
+@pytest.mark.parametrize("partition", [2, None])
+def test_nothing_is_sent_behind_what_was_refused(partition: int | None) -> None:
+    """A DMA's state would take what was refused, and comes again after a restart, for what it has had."""
+
+    async def play(producer: Producer, box: Outbox) -> None:
+        refused = box.post(to(partition, "a"))
+        await idle()
+        producer.futures[0].set_exception(MessageSizeTooLargeError())
+        same_moment = box.post(to(partition, "a"))
+        while not refused.done():
+            await asyncio.sleep(0)
+        afterwards = box.post(to(partition, "a"))
+        await idle()
+        assert len(producer.sent) == 1
+        for one in (refused, same_moment, afterwards, box.post(to(1, "b"))):
+            with pytest.raises(ProducerSendError, match="MessageSizeTooLargeError"):
+                await one
+
+    played(play)
+
+
+def test_a_producer_that_is_not_there_fails_a_post_at_once() -> None:
+    class NoProducer(Producer):
+        def _ensure_producer(self) -> Producer:
+            raise NotReady("Producer service not yet started")
+
+    async def play() -> None:
+        box = Outbox(type("App", (), {"producer": NoProducer()})(), "p")  # type: ignore[arg-type]
+        for partition in (0, None):
+            with pytest.raises(NotReady):
+                await asyncio.wait_for(box.post(to(partition, "a")), 1)
+
+    asyncio.run(play())
