@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
-from streams.topics import topic_name
+from streams.topics import MIB, topic_name
 
 if TYPE_CHECKING:
     import faust
@@ -28,7 +28,12 @@ PUBLISH_SECONDS: Final = 60.0
 """The clients give up on a request after 40 s, but wait for ever for a topic that was deleted meanwhile."""
 
 
+MOST_BYTES: Final = 32 * MIB
+"""Under way at a time, or one message alone. The client makes one request of the batches of all partitions, and a broker
+closes the connection at one above 100 MiB, each time that it is tried again: a dozen dead letters of 16 MiB each stopped a
+worker for good (2026-11-27)."""
 KEYS_KEPT: Final = 1 << 14
+_LONGEST_KEPT: Final = 128
 
 
 class PublishTimeoutError(RuntimeError):
@@ -113,6 +118,8 @@ class Outbox:
         self._lanes: dict[tuple[str, int | None], _Lane] = {}
         self._chosen: dict[tuple[str, int], dict[bytes, int]] = {}
         """Of a topic with so many partitions: that of each key. The hash is written in Python, 5 µs."""
+        self._bytes, self._freed = 0, asyncio.Event()
+        """Under way, and when some of it no longer is."""
         self._refused: Exception | None = None
         """What was said of the first that failed. From then on nothing is sent: a DMA's state would take readings that were
         refused, and come again after a restart, for readings it has had."""
@@ -153,7 +160,9 @@ class Outbox:
                 message, post = waiting[0]
                 partition = chosen.get(message.key)
                 if partition is None:
-                    partition = chosen[message.key] = self._app.producer.key_partition(topic, message.key).partition
+                    partition = self._app.producer.key_partition(topic, message.key).partition
+                    if len(message.key) <= _LONGEST_KEPT:  # that of a dead letter is whatever came
+                        chosen[message.key] = partition
                 self._queue(message, post, partition)
                 waiting.popleft()
         except Exception as error:
@@ -169,6 +178,8 @@ class Outbox:
             producer, topic = self._producer, topic_name(self._prefix, dataset)
             while waiting:
                 under_way = []
+                first = waiting[0][0]
+                await self._room(len(first.key) + len(first.value or b""))
                 self._check()
                 batch = producer.create_batch()
                 while waiting:
@@ -178,7 +189,13 @@ class Outbox:
                     waiting.popleft()
                     under_way.append(post)
                 batch.close()
-                await (await producer.send_batch(batch, topic, partition=partition))
+                size = batch.size()
+                self._bytes += size
+                try:
+                    await (await producer.send_batch(batch, topic, partition=partition))
+                finally:
+                    self._bytes -= size
+                    self._freed.set()
                 for post in under_way:
                     post.confirm(1)
         except Exception as error:
@@ -191,6 +208,12 @@ class Outbox:
     def _producer(self) -> Any:
         """aiokafka's: Faust hands on single messages only."""
         return self._app.producer._ensure_producer()  # type: ignore[attr-defined]
+
+    async def _room(self, size: int) -> None:
+        """Until a message of this size may go."""
+        while self._bytes and self._bytes + size > MOST_BYTES and self._refused is None:
+            self._freed.clear()
+            await self._freed.wait()
 
     def _check(self) -> None:
         if self._refused is not None:
