@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,15 @@ def test_a_message_whose_own_time_is_none_takes_nobodys_readings_along(timestamp
     odd = raw(START_MS, timestamp=timestamp, headers=headers)
     assert routed(odd, raw(START_MS, offset=1)) == (2, [])
     assert routed(Record(b"torn", timestamp=timestamp))[0] == 0
+
+
+def test_a_block_that_is_only_waiting_keeps_none_of_its_bytes() -> None:
+    block = Block([raw(START_MS, offset=3), raw(START_MS, offset=5)])
+    data = weakref.ref(block.records.data)
+    block.let_go()
+    assert data() is None
+    assert (block.count, block.offset, block.end, len(block.records)) == (2, 3, 6, 0)
+    assert repr(block) == "Block(raw-0 [3, 6), 2 records)"
 
 
 def test_a_replay_may_be_as_old_as_it_likes() -> None:
