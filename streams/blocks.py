@@ -12,7 +12,9 @@ from faust.types import TP
 from numpy.typing import NDArray
 
 from models.wire import FIRST_MS, LAST_MS
-from streams.records import UNKNOWN_MS, as_records
+from streams.records import COLUMNS, UNKNOWN_MS, Records, as_records
+
+_NO_RECORDS: Final = Records("", -1, np.zeros(0, np.uint8), *(np.zeros(0, np.int64) for _ in COLUMNS))
 
 
 class Block:
@@ -21,7 +23,7 @@ class Block:
     `records` are columns (`streams.records.Records`), and a sequence of records as aiokafka has them.
     """
 
-    __slots__ = ("end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
+    __slots__ = ("count", "end", "epoch", "offset", "partition", "previous_end", "records", "timestamp", "topic")
 
     # what Faust reads of a record besides
     timestamp_type = None
@@ -33,6 +35,7 @@ class Block:
 
     def __init__(self, records: Sequence[Any], previous_end: int | None = None, epoch: int = 0) -> None:
         self.records = columns = as_records(records)
+        self.count = len(columns)
         self.topic: str = columns.topic
         self.partition: int = columns.partition
         self.offset: int = int(columns.offset[0])
@@ -40,6 +43,10 @@ class Block:
         self.end: int = int(columns.offset[-1]) + 1
         self.previous_end = previous_end
         self.epoch = epoch
+
+    def let_go(self) -> None:
+        """Of the records: a processed block waits for what it brought about, and a compressed fetch may be 60 MiB."""
+        self.records = _NO_RECORDS
 
     @property
     def value(self) -> Block:
@@ -52,7 +59,7 @@ class Block:
         return TP(self.topic, self.partition)
 
     def __repr__(self) -> str:
-        return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {len(self.records)} records)"
+        return f"Block({self.topic}-{self.partition} [{self.offset}, {self.end}), {self.count} records)"
 
 
 def times_ms(records: Sequence[Any]) -> NDArray[np.int64]:

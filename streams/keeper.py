@@ -111,8 +111,9 @@ class Keeper:
                 return None
             while self._under_way and _is_confirmed(self._under_way[0]):
                 self._under_way.popleft()
-            if any(_is_refused(posted) for posted in self._under_way):
-                raise RuntimeError("what a block before this one brought about was never confirmed")
+            for posted in filter(_is_refused, self._under_way):
+                why = "given up" if posted.cancelled() else posted.exception()
+                raise RuntimeError(f"what a block before this one brought about was never confirmed: {why}")
             unpublished = block.end > self.consumer.committed(block.tp)
             messages, alerts = self.watcher.watch(block, publish=unpublished)
             confirmed = self._post(messages)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
-from streams.topics import topic_name
+from streams.topics import MIB, topic_name
 
 if TYPE_CHECKING:
     import faust
@@ -28,7 +28,12 @@ PUBLISH_SECONDS: Final = 60.0
 """The clients give up on a request after 40 s, but wait for ever for a topic that was deleted meanwhile."""
 
 
+MOST_BYTES: Final = 32 * MIB
+"""Under way at a time, or one message alone. The client makes one request of the batches of all partitions, and a broker
+closes the connection at one above 100 MiB, each time that it is tried again: a dozen dead letters of 16 MiB each stopped a
+worker for good (2026-11-27)."""
 KEYS_KEPT: Final = 1 << 14
+_LONGEST_KEPT: Final = 128
 
 
 class PublishTimeoutError(RuntimeError):
@@ -113,6 +118,11 @@ class Outbox:
         self._lanes: dict[tuple[str, int | None], _Lane] = {}
         self._chosen: dict[tuple[str, int], dict[bytes, int]] = {}
         """Of a topic with so many partitions: that of each key. The hash is written in Python, 5 µs."""
+        self._bytes, self._freed = 0, asyncio.Event()
+        """Under way, and when some of it no longer is."""
+        self._refused: Exception | None = None
+        """What was said of the first that failed. From then on nothing is sent: a DMA's state would take readings that were
+        refused, and come again after a restart, for readings it has had."""
 
     def post(self, messages: Sequence[Message]) -> asyncio.Future[None]:
         """Send all, in order within each partition; the future is done when all replicas in sync have all of them.
@@ -120,6 +130,9 @@ class Outbox:
         It raises what the broker said of the first that failed, or PublishTimeoutError. Cancelling it stops nothing.
         """
         post = _Post(messages, self._prefix)
+        if self._refused is not None:
+            post.fail(self._refused)
+            return post.done
         for message in messages:
             self._queue(message, post, message.partition)
         return post.done
@@ -136,33 +149,39 @@ class Outbox:
 
     async def _sort(self, dataset: str, lane: _Lane) -> None:
         """To each message the partition of its key, once the topic is known."""
-        producer, topic = self._producer, topic_name(self._prefix, dataset)
         waiting = lane.waiting
         try:
+            producer, topic = self._producer, topic_name(self._prefix, dataset)
             chosen = self._chosen.setdefault((dataset, len(await producer.partitions_for(topic))), {})
             if len(chosen) > KEYS_KEPT:
                 chosen.clear()
+            self._check()
             while waiting:
                 message, post = waiting[0]
                 partition = chosen.get(message.key)
                 if partition is None:
-                    partition = chosen[message.key] = self._app.producer.key_partition(topic, message.key).partition
+                    partition = self._app.producer.key_partition(topic, message.key).partition
+                    if len(message.key) <= _LONGEST_KEPT:  # that of a dead letter is whatever came
+                        chosen[message.key] = partition
                 self._queue(message, post, partition)
                 waiting.popleft()
         except Exception as error:
-            _fail([post for _, post in waiting], error)
+            self._refuse(error, [post for _, post in waiting])
             waiting.clear()
         finally:
             lane.task = None
 
     async def _send(self, dataset: str, partition: int, lane: _Lane) -> None:
-        producer, topic = self._producer, topic_name(self._prefix, dataset)
         waiting = lane.waiting
         under_way: list[_Post] = []
         try:
+            producer, topic = self._producer, topic_name(self._prefix, dataset)
             while waiting:
-                batch = producer.create_batch()
                 under_way = []
+                first = waiting[0][0]
+                await self._room(len(first.key) + len(first.value or b""))
+                self._check()
+                batch = producer.create_batch()
                 while waiting:
                     message, post = waiting[0]
                     if batch.append(timestamp=None, key=message.key, value=message.value, headers=message.headers) is None:
@@ -170,12 +189,17 @@ class Outbox:
                     waiting.popleft()
                     under_way.append(post)
                 batch.close()
-                await (await producer.send_batch(batch, topic, partition=partition))
+                size = batch.size()
+                self._bytes += size
+                try:
+                    await (await producer.send_batch(batch, topic, partition=partition))
+                finally:
+                    self._bytes -= size
+                    self._freed.set()
                 for post in under_way:
                     post.confirm(1)
         except Exception as error:
-            # what waits behind it must not overtake it
-            _fail([*under_way, *(post for _, post in waiting)], error)
+            self._refuse(error, [*under_way, *(post for _, post in waiting)])
             waiting.clear()
         finally:
             lane.task = None
@@ -185,8 +209,18 @@ class Outbox:
         """aiokafka's: Faust hands on single messages only."""
         return self._app.producer._ensure_producer()  # type: ignore[attr-defined]
 
+    async def _room(self, size: int) -> None:
+        """Until a message of this size may go."""
+        while self._bytes and self._bytes + size > MOST_BYTES and self._refused is None:
+            self._freed.clear()
+            await self._freed.wait()
 
-def _fail(posts: Sequence[_Post], error: Exception) -> None:
-    said = ProducerSendError(f"Error while sending: {error!r}") if isinstance(error, KafkaError) else error
-    for post in posts:
-        post.fail(said)
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+
+    def _refuse(self, error: Exception, posts: Sequence[_Post]) -> None:
+        if self._refused is None:
+            self._refused = ProducerSendError(f"Error while sending: {error!r}") if isinstance(error, KafkaError) else error
+        for post in posts:
+            post.fail(self._refused)

@@ -134,6 +134,7 @@ class Worker:
                         posted = await handle(block)
                         if posted is not None:
                             continuity.passed(block)
+                            block.let_go()
                             await under_way.put((event, posted))
                             continue
                         left = block.epoch
@@ -208,7 +209,7 @@ class Worker:
         if reasons:
             log.warning(
                 "%s partition %d: %d of %d messages to %s; the first: %s",
-                block.topic, block.partition, len(reasons), len(block.records),
+                block.topic, block.partition, len(reasons), block.count,
                 topic_name(self.prefix, DEAD_LETTERS), reasons[0],
             )  # fmt: skip
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from click.testing import CliRunner
 
 from models.packing import Packing
@@ -17,7 +19,7 @@ from streams.checkpoints import Bounds
 from streams.dlq import dead_letter
 from streams.logs import Repeats
 from streams.router import REPLAY_HEADER, Router
-from streams.topics import DEAD_LETTERS, READINGS
+from streams.topics import DEAD_LETTERS, MIB, RAW_LIMIT, READINGS, REQUEST_LIMIT
 from streams.watcher import Watcher
 from tests.synthetic import START_MS, make_site, readings
 
@@ -91,6 +93,15 @@ def test_a_message_whose_own_time_is_none_takes_nobodys_readings_along(timestamp
     assert routed(Record(b"torn", timestamp=timestamp))[0] == 0
 
 
+def test_a_block_that_is_only_waiting_keeps_none_of_its_bytes() -> None:
+    block = Block([raw(START_MS, offset=3), raw(START_MS, offset=5)])
+    data = weakref.ref(block.records.data)
+    block.let_go()
+    assert data() is None
+    assert (block.count, block.offset, block.end, len(block.records)) == (2, 3, 6, 0)
+    assert repr(block) == "Block(raw-0 [3, 6), 2 records)"
+
+
 def test_a_replay_may_be_as_old_as_it_likes() -> None:
     assert routed(raw(START_MS - 3000 * DAY_MS, headers=(REPLAY_HEADER,))) == (1, [])
 
@@ -110,7 +121,7 @@ def test_the_good_readings_of_a_batch_with_a_wrong_clock_are_kept() -> None:
 
 
 def test_a_senders_headers_do_not_hide_those_of_the_dead_letter() -> None:
-    names = ("reason", "topic", "partition", "offset", "size")
+    names = ("reason", "topic", "partition", "offset", "size", "cut")
     theirs: list[tuple[str, bytes | None]] = [(name, b"theirs") for name in names]
     letter = dead_letter(Record(b"x", offset=7, headers=(*theirs, ("empty", None), ("own", b"1"))), "because")
     assert letter.headers == [
@@ -118,6 +129,40 @@ def test_a_senders_headers_do_not_hide_those_of_the_dead_letter() -> None:
         ("empty", b""), ("own", b"1"),
         ("reason", b"because"), ("topic", b"raw"), ("partition", b"0"), ("offset", b"7"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"value": b"x" * (40 * MIB)},
+        {"key": b"k" * (40 * MIB)},
+        {"headers": (("note", b"h" * (40 * MIB)),)},
+        {"headers": (("n" * (40 * MIB), None),)},
+        {"headers": tuple((f"h{number}", None) for number in range(100_000)), "value": b"x" * RAW_LIMIT},
+        {"key": b"k" * RAW_LIMIT, "value": b"x" * RAW_LIMIT, "headers": (("note", b"h" * RAW_LIMIT),)},
+    ],
+)
+def test_what_a_compressed_batch_swelled_to_fits_the_dead_letter_topic(fields: Any) -> None:
+    """Kafka would refuse it again after every restart."""
+    record = Record(**({"value": b"torn", "offset": 7} | fields))
+    letter = dead_letter(record, "because")
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 900_000)
+    assert batch.append(0, None, letter.key, letter.value, letter.headers) is not None
+    assert batch.size() <= REQUEST_LIMIT
+    headers = dict(letter.headers)
+    assert headers["offset"] == b"7"
+    cut = headers["cut"].decode()
+    assert ("key" in cut) == (letter.key != record.key)
+    assert ("value" in cut) == (letter.value != record.value)
+    assert ("headers" in cut) == (len(record.headers) != len(letter.headers) - (6 if "value" in cut else 5))
+    assert headers.get("size") == (str(len(record.value or b"")).encode() if "value" in cut else None)
+
+
+def test_whatever_an_uncompressed_batch_holds_is_kept_byte_for_byte() -> None:
+    record = Record(b"x" * (RAW_LIMIT // 2), key=b"k" * (RAW_LIMIT // 4), headers=(("note", b"h" * (RAW_LIMIT // 4 - 100)),))
+    letter = dead_letter(record, "because")
+    assert (letter.key, letter.value, letter.headers[:1]) == (record.key, record.value, list(record.headers))
+    assert "cut" not in dict(letter.headers)
 
 
 def test_late_readings_leave_one_line_for_each_block_by_dma(caplog: pytest.LogCaptureFixture) -> None:

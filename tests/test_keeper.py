@@ -159,7 +159,7 @@ def test_nothing_is_saved_or_processed_after_a_block_that_was_not_confirmed(benc
     bench.tick(SAVE_SECONDS)
     assert bench.checkpoints() == []
     assert bench.consumer.released == []
-    with pytest.raises(RuntimeError, match="never confirmed"):
+    with pytest.raises(RuntimeError, match="was never confirmed: the broker refuses"):
         bench.watch(1)
     bench.recover()
     assert bench.watch(0)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError
-from faust.exceptions import ProducerSendError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from faust.exceptions import NotReady, ProducerSendError
 from faust.types import TP
 
 from streams import outbox
 from streams.outbox import Message, Outbox, PublishTimeoutError
-from streams.topics import ALERTS, CHECKPOINTS, DETECTIONS
+from streams.topics import ALERTS, CHECKPOINTS, DEAD_LETTERS, DETECTIONS, MIB
 
 PARTITIONS = 4
 
@@ -24,13 +25,18 @@ class Batch:
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
+        self.bytes = 0
         self.is_closed = False
 
     def append(self, *, timestamp: None, key: bytes, value: bytes | None, headers: Any) -> object | None:  # noqa: ARG002
         if len(self.keys) == 3:
             return None
         self.keys.append(key)
+        self.bytes += len(value or b"")
         return self
+
+    def size(self) -> int:
+        return self.bytes
 
     def close(self) -> None:
         self.is_closed = True
@@ -173,3 +179,97 @@ def test_whoever_gives_up_waiting_stops_nothing() -> None:
         assert producer.sent == [(f"p.{CHECKPOINTS}", 0, [b"a", b"b"])]
 
     played(play)
+
+
+@pytest.mark.parametrize("partition", [2, None])
+def test_nothing_is_sent_behind_what_was_refused(partition: int | None) -> None:
+    """A DMA's state would take what was refused, and comes again after a restart, for what it has had."""
+
+    async def play(producer: Producer, box: Outbox) -> None:
+        refused = box.post(to(partition, "a"))
+        await idle()
+        producer.futures[0].set_exception(MessageSizeTooLargeError())
+        same_moment = box.post(to(partition, "a"))
+        while not refused.done():
+            await asyncio.sleep(0)
+        afterwards = box.post(to(partition, "a"))
+        await idle()
+        assert len(producer.sent) == 1
+        for one in (refused, same_moment, afterwards, box.post(to(1, "b"))):
+            with pytest.raises(ProducerSendError, match="MessageSizeTooLargeError"):
+                await one
+
+    played(play)
+
+
+def test_no_more_bytes_are_under_way_than_a_broker_takes_in_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client puts what waits for all partitions into one request, however large."""
+    monkeypatch.setattr(outbox, "MOST_BYTES", 11)  # each key is a byte
+
+    async def play(producer: Producer, box: Outbox) -> None:
+        values = (b"v" * 6, b"v" * 4, b"v" * 30, b"v" * 5, b"v" * 5)
+        posted = [box.post([Message(DEAD_LETTERS, b"k", value, [], at)]) for at, value in enumerate(values)]
+        await idle()
+        assert [partition for _, partition, _ in producer.sent] == [0, 1]
+        producer.futures[1].set_result(None)
+        await idle()
+        assert len(producer.sent) == 2  # 6 and the next would be too much
+        for future in producer.futures:
+            if not future.done():
+                future.set_result(None)
+        await idle()
+        assert [partition for _, partition, _ in producer.sent[2:]] == [2]  # too much by itself, so alone
+        producer.futures[2].set_result(None)
+        await idle()
+        assert [partition for _, partition, _ in producer.sent[3:]] == [3, 4]
+        producer.futures[3].set_exception(KafkaTimeoutError())
+        producer.futures[4].set_result(None)
+        await asyncio.wait(posted)
+        assert [one.exception() is None for one in posted] == [True, True, True, False, True]
+
+    played(play)
+
+
+def test_what_waits_for_room_is_not_sent_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST_BYTES", 1)
+
+    async def play(producer: Producer, box: Outbox) -> None:
+        posted = [box.post(to(partition, "a")) for partition in (0, 1)]
+        await idle()
+        producer.futures[0].set_exception(KafkaTimeoutError())
+        await asyncio.wait(posted)
+        assert len(producer.sent) == 1
+        assert all(one.exception() for one in posted)
+
+    played(play)
+
+
+def test_a_long_key_is_not_kept() -> None:
+    """Keys of dead letters are whatever came: megabytes, each another."""
+
+    async def play(producer: Producer, box: Outbox) -> None:
+        tracemalloc.start()
+        for number in range(20):
+            posted = box.post([Message(DEAD_LETTERS, b"%d" % number + bytes(MIB), b"", [])])
+            await idle()
+            producer.futures[-1].set_result(None)
+            await posted
+            producer.sent.clear()
+        assert tracemalloc.get_traced_memory()[0] < 4 * MIB
+        tracemalloc.stop()
+
+    played(play)
+
+
+def test_a_producer_that_is_not_there_fails_a_post_at_once() -> None:
+    class NoProducer(Producer):
+        def _ensure_producer(self) -> Producer:
+            raise NotReady("Producer service not yet started")
+
+    async def play() -> None:
+        box = Outbox(type("App", (), {"producer": NoProducer()})(), "p")  # type: ignore[arg-type]
+        for partition in (0, None):
+            with pytest.raises(NotReady):
+                await asyncio.wait_for(box.post(to(partition, "a")), 1)
+
+    asyncio.run(play())

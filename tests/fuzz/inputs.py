@@ -139,7 +139,7 @@ def _checkpoints() -> tuple[bytes, ...]:
 @cache
 def _detections() -> tuple[bytes, ...]:
     rows = np.zeros(5, DETECTION)
-    names = [detector.name for detector in DETECTORS]
+    names = tuple(detector.name for detector in DETECTORS)
     return tuple(
         blob for part in (rows, rows[:1]) for blob in pack_detections("A", "live", part, FEATURES, names, 1 << 20)
     )  # fmt: skip

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from aiokafka import AIOKafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from models.packing import Packing
 from streams.replay import Replay
-from streams.topics import DEAD_LETTERS, RAW, READINGS, REQUEST_LIMIT, KafkaUnavailableError, admin, topic_name
+from streams.topics import (
+    DEAD_LETTERS,
+    MIB,
+    RAW,
+    RAW_LIMIT,
+    READINGS,
+    REQUEST_LIMIT,
+    KafkaUnavailableError,
+    admin,
+    topic_name,
+)
 from tests.integration.support import WorkerProcess, eventually, read_topic, site_folder, town
 from tests.test_records import RawName
 
@@ -78,6 +90,40 @@ def test_each_bad_message_is_a_dead_letter_with_its_origin_and_the_next_one_is_p
         assert (letter.key, letter.value) == (name.encode(), value), name
         assert reason, name
         assert said in reason, name
+
+
+def test_a_dozen_of_the_largest_messages_at_once_and_one_that_swells_are_dead_letters(
+    kafka: str, new_prefix: Callable[..., str], tmp_path: Path
+) -> None:
+    """Kafka refuses a request of more than 100 MiB, and a message beyond its topic's limit."""
+    prefix = new_prefix(partitions=12)
+    raw, dead = topic_name(prefix, RAW), topic_name(prefix, DEAD_LETTERS)
+
+    async def send() -> None:
+        for kind in (None, "gzip"):
+            producer = AIOKafkaProducer(
+                bootstrap_servers=kafka, acks="all", max_request_size=64 * MIB, compression_type=kind
+            )
+            async with producer:
+                if kind:
+                    await producer.send_and_wait(raw, b"torn", key=b"k", headers=[("note", bytes(20 * MIB))])
+                else:
+                    for number in range(12):
+                        value = b"x" * (RAW_LIMIT - 4096)
+                        await producer.send_and_wait(raw, value, key=b"k%d" % number, partition=number)
+
+    asyncio.run(send())
+
+    def dead_letters() -> int:
+        consumer = KafkaConsumer(bootstrap_servers=kafka)
+        ends = consumer.end_offsets([TopicPartition(dead, number) for number in range(12)])
+        consumer.close()
+        return sum(ends.values())
+
+    with WorkerProcess(site_folder(tmp_path / "site"), kafka, prefix, tmp_path / "log") as worker:
+        worker.wait_until_assigned()
+        eventually(lambda: dead_letters() == 13, 60)
+        assert worker.stop() == 0
 
 
 def test_a_header_name_that_is_not_utf8_stops_nothing_and_its_dead_letter_carries_it(
