@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models import calibration
 from models.borrow import borrowed
+from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
@@ -33,6 +34,8 @@ from models.state import Buffers
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 BAND_SPREADS = 3.0
+WIDTHS = np.array([1.0, 1.5, 2.0, 1.0])
+"""By kind of day, its spread in usual ones: a holiday is like a Sunday, but not quite, and so are the days beside it."""
 
 
 @njit(cache=False, forceinline=True)
@@ -75,11 +78,12 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
 
 
 @njit(cache=False, forceinline=True)
-def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) -> None:
+def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, known: float) -> None:
     """Expectation and residual of every series, and the mean word of the pressure loggers."""
+    width = WIDTHS[kind]
     total, loggers = 0.0, 0
     for s in range(b.series.shape[0]):
-        expect(b.series[s], b.levels[s], b.weeks[s], b.spreads[s], slot, spread_bin, known if s == 0 else 0.0)
+        expect(b.series[s], b.levels[s], b.weeks[s], b.spreads[s], slot, spread_bin, width, known if s == 0 else 0.0)
         if s >= p.inflows and not np.isnan(b.series[s]["z"]):
             # pressure drift matters in both directions: a booster that runs lower all day is not a burst
             total += (b.series[s]["residual"] - b.series[s]["drift"]) / b.series[s]["spread"]
@@ -97,13 +101,15 @@ def detect(
     slot_start_ms: int,
     day: int,
     minute: int,
+    kind: int,
     known: float,
 ) -> bool:
     """Run every detector on this slot and calibrate its statistic into `scores`; True when a night was closed."""
     row = b.row[0]
     night_over = False
     scores[NIGHT_FLOW] = 0.0
-    in_window = p.night_start_min <= minute < p.night_end_min
+    # a holiday's night is no weekday's, and when the clock changes the window lasts an hour less or more
+    in_window = p.night_start_min <= minute < p.night_end_min and kind <= BESIDE
     if in_window and b.nights[day % b.nights.shape[0]]["day"] != day:
         if row["night_day"] != day:
             row["night_day"], row["night_slots"], row["night_valid"] = day, 0, 0
@@ -153,13 +159,14 @@ def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
 
 
 @njit(cache=False, forceinline=True)
-def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, slot_end_ms: int) -> None:
-    """Teach every profile this slot. The DMA's own is spared what an unsettled event brings."""
+def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, known: float, slot_end_ms: int) -> None:
+    """Teach every profile this slot. The DMA's own is spared what an unsettled event brings, all what a holiday does."""
     settled = not is_unsettled(b.events, slot_end_ms)
+    usual = kind < UNUSUAL
     for s in range(b.series.shape[0]):
         learn(
             b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin,
-            known if s == 0 else 0.0, p.slot_hours, settled or s > 0,
+            known if s == 0 else 0.0, p.slot_hours, usual and (settled or s > 0),
         )  # fmt: skip
 
 
@@ -188,7 +195,7 @@ def close_slots(
                 continue
             row["started"] = 1
         day, minute = local_time(p, end_ms - p.slot_ms)
-        weekday = (day + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+        weekday, kind = day_of(p.days, day)
         slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
         spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
 
@@ -200,12 +207,15 @@ def close_slots(
         partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
         coverage = fill_series(b, p, values[i])
         known = known_excess(b.events)
-        expect_all(b, p, slot, spread_bin, known)
+        expect_all(b, p, slot, spread_bin, kind, known)
+        if kind == CLOCK_CHANGE and minute < p.night_end_min:
+            # people live by the clock, roof tanks and logger clocks may not: that night says nothing, its morning does
+            b.series[0]["z"] = np.nan
         if is_gap:
             note_gap(b, missing, partial, end_ms)
         out = detections[written]
         push_rings(b, p, out["features"])
-        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)
+        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, kind, known)
 
         own = b.series[0]
         expected = own["foreseen"]
@@ -220,7 +230,7 @@ def close_slots(
         if night_over:
             count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
         count = follow(b, p, end_ms, coverage, transitions, count)
-        learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
+        learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
     return written, count
 
 

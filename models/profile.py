@@ -49,11 +49,13 @@ def expect(
     spreads: NDArray[np.float32],
     slot: int,
     spread_bin: int,
+    width: float,
     known: float,
 ) -> None:
     """Fill expected, spread, residual and z of one series (a record) for this slot.
 
-    `levels`, `weeks` (slots of the week,), `spreads` (48,); `known`: excess of events already raised, same unit.
+    `levels`, `weeks` (slots of the week,), `spreads` (48,); `width`: of this kind of day, in usual spreads; `known`: excess
+    of events already raised, same unit.
     """
     spread = max(float(spreads[spread_bin]), SPREAD_FLOOR * abs(series["mean_level"]))
     if weeks[slot] < READY_WEEKS or not spread > 0.0:
@@ -67,9 +69,9 @@ def expect(
     upward = max(series["drift"], 0.0)
     series["expected"] = levels[slot]
     series["foreseen"] = levels[slot] + upward
-    series["spread"] = spread
+    series["spread"] = spread * width
     series["residual"] = series["value"] - series["expected"] - known
-    series["z"] = (series["residual"] - upward) / spread
+    series["z"] = (series["residual"] - upward) / series["spread"]
 
 
 @njit(cache=False)

@@ -23,7 +23,7 @@ class Profile:
         k %= SLOTS
         spread_bin = k % 24 + (24 if k // 24 >= 5 else 0)
         self.series["value"] = value
-        expect(self.series[0], self.levels, self.weeks, self.spreads, k, spread_bin, known)
+        expect(self.series[0], self.levels, self.weeks, self.spreads, k, spread_bin, 1.0, known)
         out = self.series[0].copy()
         learn(self.series[0], self.levels, self.weeks, self.spreads, self.hours, k, spread_bin, known, 1.0, teach)
         return out
