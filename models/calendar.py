@@ -25,7 +25,6 @@ DAYS: Final = (date(LAST_YEAR + 1, 1, 1) - EPOCH).days - FIRST_DAY
 
 ORDINARY, BESIDE, UNUSUAL, CLOCK_CHANGE = range(4)
 """Kinds of day: like its weekday; the day before or after a holiday; a holiday or make-up workday; the clock changes."""
-KINDS_OF_DAY: Final = 4
 
 DayClass = Literal["holiday", "workday"]
 DAY_CLASSES: Final[tuple[DayClass, ...]] = ("holiday", "workday")
