@@ -93,7 +93,7 @@ class Engine:
     @property
     def open_events(self) -> int:
         """Events that are under way."""
-        return int((self._buffers.events["type"] >= 0).sum())
+        return int((self._buffers.events["type"] >= 0).sum() + (self._buffers.faults["type"] >= 0).sum())
 
     def step(self, readings: Readings, origin: Literal["live", "replay"] = "live") -> StepResult:
         """Take readings in order of arrival, close what is complete, judge it.
@@ -172,7 +172,7 @@ class Engine:
             until_ms = min(frontier_ms, closed_ms + CHUNK_SLOTS * p.slot_ms)
             slots = (until_ms - closed_ms) // p.slot_ms
             detections = np.empty(slots, DETECTION)
-            transitions = np.empty(REVISIONS_A_SLOT * len(b.events) * slots, EVENT)
+            transitions = np.empty(REVISIONS_A_SLOT * (len(b.events) + len(b.faults)) * slots, EVENT)
             self._waiting, duplicates, written, count = close_until(
                 tuple(b), tuple(p), tuple(self._forest), self._pending, self._waiting, closed_ms, until_ms, detections,
                 transitions,

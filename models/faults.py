@@ -1,0 +1,262 @@
+"""Events of meters: raised, followed and cleared, at most one at a time of each meter, and one of the DMA for all at once.
+
+silent (data_gap) > stuck > no flow > reverse flow > spiking: the first that holds is raised, and stays until it is over.
+Meters of which others report (neighbours' inflows) are watched, but raise nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.events import (
+    CLEARED,
+    CLOSED,
+    DATA_GAP,
+    DEAD_METER,
+    FREE,
+    HOUR_MS,
+    INTERRUPTED,
+    METER_FAULT,
+    RAISED,
+    REROUTED,
+    REVERSE_FLOW,
+    SPIKING,
+    STUCK,
+    UNKNOWN,
+    ZERO_FLOW,
+    begin,
+    emit,
+)  # fmt: skip
+from models.meters import watch_flat
+from models.params import Params
+from models.schema import NEVER, Record, Records
+from models.state import Buffers
+from models.watch import (
+    is_back,
+    is_calm,
+    is_known,
+    is_reversed,
+    is_silent,
+    is_spiking,
+    is_without_flow,
+    silent_slots_allowed,
+    watch_flow,
+    watch_silence,
+    watch_spikes,
+)  # fmt: skip
+
+COMMON_MS: Final = HOUR_MS  # silences that begin within this time have one cause
+LASTING_MS: Final = 3 * HOUR_MS  # flow as usual, before an event of no flow or reverse flow is over
+TAKEN_OVER: Final = 0.5  # of what a meter without flow should have brought: less is missing, so others have brought it
+ALL_HOURS: Final = (1 << 24) - 1
+PRESSURE_FELL_Z: Final = -1.0  # mean of the loggers over the time without flow
+
+
+@njit(cache=False, forceinline=True)
+def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, minute: int) -> None:
+    """Follow every meter through this slot, and take what is no evidence out of `values` (C,), which become NaN there.
+
+    `minute` of the local day in which the slot begins.
+    """
+    for c in range(values.shape[0]):
+        w, value = b.watch[c], values[c]
+        w["value"] = value
+        watch_silence(w, np.isnan(value), slot_end_ms, p.slot_ms, p.slot_hours)
+        if p.areas_m2[0, c] > 0.0:  # a tank's level has its own ways
+            continue
+        is_wild = watch_spikes(w, value, slot_end_ms, p.slot_hours)
+        if p.facts[c]["is_flow"]:
+            w["flat"] = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
+            if not is_wild:
+                watch_flow(w, value, slot_end_ms, p.slot_ms, p.slot_hours, minute // 60)
+        is_dead = b.faults[c]["type"] == ZERO_FLOW and b.faults[c]["cause"] == DEAD_METER
+        if is_wild or w["flat"] or (is_dead and w["zero_slots"] > 0):
+            values[c] = np.nan
+
+
+@njit(cache=False, forceinline=True)
+def judge_meters(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
+    """Raise and end the events of this DMA's meters after `watch_meters`; returns the new count of transitions in `out`."""
+    common = b.faults[b.watch.shape[0]]
+    if common["type"] != FREE:
+        count = end_common_gap(b, p, common, slot_end_ms, out, count)
+    for c in range(b.watch.shape[0]):
+        if not p.facts[c]["is_home"]:
+            continue
+        w, event = b.watch[c], b.faults[c]
+        if w["zero_slots"] > 0:
+            follow_zero(b, w)
+        if event["type"] != FREE:
+            count = end_fault(b, p, c, slot_end_ms, out, count)
+        elif is_silent(w, p.slot_hours):
+            if common["type"] == FREE:
+                count = raise_gap(b, p, c, slot_end_ms, out, count)
+        elif w["flat"] == 2:
+            count = raise_fault(b, c, METER_FAULT, STUCK, b.channels[c]["flat_since_ms"], slot_end_ms, out, count)
+        elif p.facts[c]["is_flow"] and is_without_flow(w, p.slot_hours):
+            why = why_no_flow(p.signs[0, c], w)
+            count = raise_fault(b, c, ZERO_FLOW, why, w["zero_since_ms"], slot_end_ms, out, count)
+        elif p.facts[c]["is_flow"] and is_reversed(w, p.slot_hours):
+            count = raise_fault(b, c, REVERSE_FLOW, UNKNOWN, w["reverse_since_ms"], slot_end_ms, out, count)
+        elif is_spiking(w, p.slot_hours):
+            count = raise_fault(b, c, METER_FAULT, SPIKING, w["spiking_since_ms"], slot_end_ms, out, count)
+    return count
+
+
+@njit(cache=False)
+def follow_zero(b: Buffers, w: Record) -> None:
+    """Add this slot to what is known of a run without flow: whether the DMA misses the meter's share, and its pressure."""
+    own = b.series[0]
+    if np.isnan(own["residual"]) or not own["mean_level"] > 0.0:
+        return
+    w["zero_due_m3h"] += own["expected"] * w["mean_m3h"] / own["mean_level"]
+    w["zero_rest_m3h"] += own["residual"]
+    if not np.isnan(b.row[0]["pressure_z"]):
+        w["zero_pressure_z"] += b.row[0]["pressure_z"]
+
+
+@njit(cache=False)
+def why_no_flow(sign: int, w: Record) -> int:
+    """What a run without flow means, from what the rest of the DMA did meanwhile.
+
+    Net inflow as expected: others took over, so a valve is closed or the flow goes another way. The meter's share is
+    missing: where pressure fell, supply is interrupted; where it did not, nobody misses that water but the meter.
+    """
+    if not w["zero_due_m3h"] > 0.0 or sign == 0:
+        return UNKNOWN
+    if sign * w["zero_rest_m3h"] > -TAKEN_OVER * w["zero_due_m3h"]:
+        return REROUTED
+    return INTERRUPTED if w["zero_pressure_z"] < PRESSURE_FELL_Z * w["zero_slots"] else DEAD_METER
+
+
+@njit(cache=False)
+def raise_gap(b: Buffers, p: Params, channel: int, slot_end_ms: int, out: Records, count: int) -> int:
+    """A silent meter; where most of the DMA's meters fell silent with it, one event for all. Returns the new count."""
+    run = b.watch[channel]["silent_slots"]
+    known = together = 0
+    for c in range(b.watch.shape[0]):
+        w = b.watch[c]
+        if not p.facts[c]["is_home"] or not is_known(w, p.slot_hours):
+            continue
+        known += 1
+        apart = abs(w["silent_slots"] - run) - w["usual_silent_slots"]
+        is_quiet = w["silent_slots"] > w["usual_silent_slots"] and b.faults[c]["type"] != DATA_GAP
+        together += is_quiet and apart * p.slot_ms <= COMMON_MS
+    is_common = together >= 2 and 2 * together >= known
+    event = b.faults[b.watch.shape[0] if is_common else channel]
+    begin(event, DATA_GAP, slot_end_ms - run * p.slot_ms, slot_end_ms, 0.0)
+    event["channel"], event["score"] = -1 if is_common else channel, 1.0
+    event["slots"], event["nights_gone"] = together if is_common else 1, known
+    note_silence(event, run * p.slot_hours, b.watch[channel], p.slot_hours)
+    return emit(event, RAISED, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def note_silence(event: Record, silent_h: float, w: Record, slot_hours: float) -> None:
+    """Hours of silence, and what is usual."""
+    event["observed"] = silent_h
+    event["expected"] = w["usual_silent_slots"] * slot_hours
+    event["lower"] = 0.0
+    event["upper"] = silent_slots_allowed(w, slot_hours) * slot_hours
+
+
+@njit(cache=False)
+def end_common_gap(b: Buffers, p: Params, event: Record, slot_end_ms: int, out: Records, count: int) -> int:
+    """Clear the DMA's gap once most of its meters are back for good; who is not is silent alone. Returns the new count."""
+    known = silent = 0
+    ended_ms = NEVER
+    for c in range(b.watch.shape[0]):
+        w = b.watch[c]
+        if not p.facts[c]["is_home"] or not is_known(w, p.slot_hours):
+            continue
+        known += 1
+        if is_back(w, slot_end_ms):
+            if w["back_ms"] > event["started_ms"]:
+                ended_ms = max(ended_ms, w["back_ms"])
+        else:
+            silent += 1
+    if silent >= 2 and 2 * silent >= known:
+        return count
+    event["observed"] = (ended_ms - event["started_ms"]) / HOUR_MS
+    return end(event, CLEARED, ended_ms, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def raise_fault(
+    b: Buffers, channel: int, kind: int, cause: int, started_ms: int, slot_end_ms: int, out: Records, count: int
+) -> int:
+    """A new event of one meter; returns the new count."""
+    event, w = b.faults[channel], b.watch[channel]
+    begin(event, kind, started_ms, slot_end_ms, 0.0)
+    event["channel"], event["cause"], event["score"] = channel, cause, 1.0
+    event["observed"], event["expected"] = w["value"], w["mean_m3h"]
+    event["lower"] = event["upper"] = np.nan
+    event["slots"] = w["zero_slots"] if kind == ZERO_FLOW else w["reverse_slots"]
+    if cause == STUCK:
+        event["slots"], event["expected"] = b.channels[channel]["flat_slots"], np.nan
+    elif cause == SPIKING:
+        event["observed"], event["expected"] = w["spikes"], w["usual_spikes"]
+    return emit(event, RAISED, slot_end_ms, out, count)
+
+
+@njit(cache=False)
+def end_fault(b: Buffers, p: Params, channel: int, slot_end_ms: int, out: Records, count: int) -> int:
+    """Clear one meter's event when it is over, or close it as the new normal; returns the new count."""
+    event, w = b.faults[channel], b.watch[channel]
+    kind = event["type"]
+    ended_ms = NEVER
+    if kind == DATA_GAP:
+        if is_back(w, slot_end_ms):
+            ended_ms = w["back_ms"]
+            event["observed"] = (ended_ms - event["started_ms"]) / HOUR_MS
+    elif not np.isnan(w["value"]):
+        if event["cause"] == STUCK:
+            is_over = w["flat"] != 2 and b.channels[channel]["flat_slots"] == 0
+        elif event["cause"] == SPIKING:
+            is_over = is_calm(w)
+        else:
+            is_over = is_as_usual(
+                event, w["zero_slots"] if kind == ZERO_FLOW else w["reverse_slots"], slot_end_ms, p.slot_ms
+            )
+        if is_over:
+            ended_ms = slot_end_ms - p.slot_ms if event["below_ms"] == NEVER else event["below_ms"]
+            event["observed"] = w["spikes"] if event["cause"] == SPIKING else w["value"]
+    if ended_ms != NEVER:
+        return end(event, CLEARED, ended_ms, slot_end_ms, out, count)
+    if kind in (ZERO_FLOW, REVERSE_FLOW) and slot_end_ms - event["detected_ms"] >= p.accept_ms:
+        accept(w, kind)
+        return end(event, CLOSED, NEVER, slot_end_ms, out, count)
+    return count
+
+
+@njit(cache=False)
+def is_as_usual(event: Record, run: int, slot_end_ms: int, slot_ms: int) -> bool:
+    """Whether an event of no flow, or of reverse flow, has been over for long enough; `run`: such slots in a row by now."""
+    if run > 0:
+        event["below_ms"] = NEVER
+        return False
+    if event["below_ms"] == NEVER:
+        event["below_ms"] = slot_end_ms - slot_ms
+    return slot_end_ms - event["below_ms"] >= LASTING_MS
+
+
+@njit(cache=False)
+def accept(w: Record, kind: int) -> None:
+    """What has lasted so long is the meter's habit."""
+    if kind == ZERO_FLOW:
+        w["usual_zero_slots"] = w["zero_slots"]
+    else:
+        w["usual_reverse_slots"], w["strange_slots"], w["reverse_hours"] = w["reverse_slots"], 0, ALL_HOURS
+
+
+@njit(cache=False)
+def end(event: Record, change: int, ended_ms: int, slot_end_ms: int, out: Records, count: int) -> int:
+    """Write the last revision and free the row; returns the new count."""
+    event["ended_ms"] = ended_ms
+    count = emit(event, change, slot_end_ms, out, count)
+    event["type"] = FREE
+    return count
