@@ -24,8 +24,8 @@ EVENT_TYPES: Final = (
 NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW = range(len(EVENT_TYPES))
 OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW)  # these are in `Buffers.faults`, the others in `events`
 FREE: Final = -1
-CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted")
-UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED = range(len(CAUSES))
+CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
+UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = range(len(CAUSES))
 """Why a meter's event came about, as far as can be told."""
 CHANGES: Final = ("raised", "updated", "cleared", "closed")
 RAISED, UPDATED, CLEARED, CLOSED = range(len(CHANGES))

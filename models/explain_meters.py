@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from models.events import (
     CLEARED,
+    CLOCK_SHIFTED,
     CLOSED,
     DATA_GAP,
     DEAD_METER,
@@ -102,9 +103,9 @@ def _gap(transition: Any, scope: Scope, dma: str) -> Facts:
 
 
 def _no_flow(transition: Any, meter: str) -> Facts:
-    reason, severity, meaning, bedeutung = NO_FLOW[int(transition["cause"])]
+    reason, severity, meaning, meaning_zh = NO_FLOW[int(transition["cause"])]
     usual = f"{float(transition['expected']):.2f} m³/h"
-    title = Title(en=f"No flow at {meter} (usually {usual}): {meaning}", zh=f"{meter} 无流量（平时 {usual}）：{bedeutung}")
+    title = Title(en=f"No flow at {meter} (usually {usual}): {meaning}", zh=f"{meter} 无流量（平时 {usual}）：{meaning_zh}")
     reasons = ["no_flow"] + [reason] * (reason != "no_flow")
     return _flow_facts(transition, meter, title, reasons, severity, f"no flow in {int(transition['slots'])} slots in a row")
 
@@ -160,5 +161,30 @@ def _spiking(transition: Any, scope: Scope) -> Facts:
     )
 
 
-_SAID: Final = {STUCK: _stuck, SPIKING: _spiking, UNKNOWN: _stuck}
+def _clock(transition: Any, scope: Scope) -> Facts:
+    noun, word = ("logger", "压力记录仪") if scope.type == "logger" else ("meter", "流量计")
+    whose, whose_zh = f"Clock of {noun} {scope.id}", f"{word} {scope.id} 时钟"
+    minutes = f"{abs(float(transition['observed'])):.0f}"
+    off, off_zh = ("ahead", "快") if transition["observed"] > 0 else ("behind", "慢")
+    title, reason = (
+        Title(en=f"{whose} is about {minutes} min {off}", zh=f"{whose_zh}约{off_zh} {minutes} 分钟"),
+        "clock_shifted",
+    )
+    if transition["change"] == CLEARED:
+        title, reason = Title(en=f"{whose} is right again", zh=f"{whose_zh}恢复正常"), "clock_right"
+    elif transition["change"] == CLOSED:
+        title, reason = Title(en=f"{whose} is taken as it is", zh=f"{whose_zh}偏差已视为常态"), "accepted_as_normal"
+    days = int(transition["slots"])
+    return Facts(
+        title=title,
+        reasons=[reason],
+        severity="low",
+        metric="clock",
+        unit="min",
+        confidence=0.9,
+        speaks_for=[f"{days} workdays in a row look as usual only when moved by {minutes} min"],
+    )
+
+
+_SAID: Final = {CLOCK_SHIFTED: _clock, STUCK: _stuck, SPIKING: _spiking, UNKNOWN: _stuck}
 """How each kind of meter_fault is told; the cause of faults raised before causes were kept is a flat line."""

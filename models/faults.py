@@ -1,6 +1,7 @@
 """Events of meters: raised, followed and cleared, at most one at a time of each meter, and one of the DMA for all at once.
 
-silent (data_gap) > stuck > no flow > reverse flow > spiking: the first that holds is raised, and stays until it is over.
+silent (data_gap) > stuck > no flow > reverse flow > spiking > clock: the first that holds is raised, and stays until it
+is over.
 Meters of which others report (neighbours' inflows) are watched, but raise nothing here.
 """
 
@@ -12,8 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.clocks import begin_day, is_right, is_shifted, note_hour
 from models.events import (
     CLEARED,
+    CLOCK_SHIFTED,
     CLOSED,
     DATA_GAP,
     DEAD_METER,
@@ -57,11 +60,15 @@ PRESSURE_FELL_Z: Final = -1.0  # mean of the loggers over the time without flow
 
 
 @njit(cache=False, forceinline=True)
-def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, minute: int) -> None:
+def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, day: int, minute: int) -> None:
     """Follow every meter through this slot, and take what is no evidence out of `values` (C,), which become NaN there.
 
-    `minute` of the local day in which the slot begins.
+    `minute` of the local `day` in which the slot begins.
     """
+    if b.clocks.shape[0] > 0 and b.clocks[0]["day"] != day:
+        begin_ms = slot_end_ms - p.slot_ms
+        change = np.searchsorted(p.zone_changes_ms, begin_ms, "right") - 1
+        begin_day(b.clocks, p.facts["is_home"], day, begin_ms, p.zone_changes_ms[change])
     for c in range(values.shape[0]):
         w, value = b.watch[c], values[c]
         w["value"] = value
@@ -74,6 +81,8 @@ def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms
             if not is_wild:
                 watch_flow(w, value, slot_end_ms, p.slot_ms, p.slot_hours, minute // 60)
         is_dead = b.faults[c]["type"] == ZERO_FLOW and b.faults[c]["cause"] == DEAD_METER
+        if not is_wild:
+            note_hour(b.clocks[c], value, minute // 60)
         if is_wild or w["flat"] or (is_dead and w["zero_slots"] > 0):
             values[c] = np.nan
 
@@ -104,6 +113,9 @@ def judge_meters(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: i
             count = raise_fault(b, c, REVERSE_FLOW, UNKNOWN, w["reverse_since_ms"], slot_end_ms, out, count)
         elif is_spiking(w, p.slot_hours):
             count = raise_fault(b, c, METER_FAULT, SPIKING, w["spiking_since_ms"], slot_end_ms, out, count)
+        elif is_shifted(b.clocks[c]):
+            since_ms = b.clocks[c]["lag_since_ms"]
+            count = raise_fault(b, c, METER_FAULT, CLOCK_SHIFTED, since_ms, slot_end_ms, out, count)
     return count
 
 
@@ -200,6 +212,9 @@ def raise_fault(
         event["slots"], event["expected"] = b.channels[channel]["flat_slots"], np.nan
     elif cause == SPIKING:
         event["observed"], event["expected"] = w["spikes"], w["usual_spikes"]
+    elif cause == CLOCK_SHIFTED:
+        event["observed"], event["expected"] = 60.0 * b.clocks[channel]["lag_h"], 0.0
+        event["slots"] = b.clocks[channel]["lag_days"]
     return emit(event, RAISED, slot_end_ms, out, count)
 
 
@@ -213,24 +228,36 @@ def end_fault(b: Buffers, p: Params, channel: int, slot_end_ms: int, out: Record
         if is_back(w, slot_end_ms):
             ended_ms = w["back_ms"]
             event["observed"] = (ended_ms - event["started_ms"]) / HOUR_MS
-    elif not np.isnan(w["value"]):
-        if event["cause"] == STUCK:
-            is_over = w["flat"] != 2 and b.channels[channel]["flat_slots"] == 0
-        elif event["cause"] == SPIKING:
-            is_over = is_calm(w)
-        else:
-            is_over = is_as_usual(
-                event, w["zero_slots"] if kind == ZERO_FLOW else w["reverse_slots"], slot_end_ms, p.slot_ms
-            )
-        if is_over:
-            ended_ms = slot_end_ms - p.slot_ms if event["below_ms"] == NEVER else event["below_ms"]
+    elif not np.isnan(w["value"]) and is_fault_over(b, channel, slot_end_ms, p.slot_ms):
+        ended_ms = slot_end_ms - p.slot_ms if event["below_ms"] == NEVER else event["below_ms"]
+        if event["cause"] != CLOCK_SHIFTED:
             event["observed"] = w["spikes"] if event["cause"] == SPIKING else w["value"]
     if ended_ms != NEVER:
         return end(event, CLEARED, ended_ms, slot_end_ms, out, count)
-    if kind in (ZERO_FLOW, REVERSE_FLOW) and slot_end_ms - event["detected_ms"] >= p.accept_ms:
-        accept(w, kind)
+    lasts = kind in (ZERO_FLOW, REVERSE_FLOW) or event["cause"] == CLOCK_SHIFTED
+    if lasts and slot_end_ms - event["detected_ms"] >= p.accept_ms:
+        if event["cause"] == CLOCK_SHIFTED:
+            b.clocks[channel]["days"], b.clocks[channel]["lag_h"], b.clocks[channel]["lag_days"] = 0, 0, 0
+        else:
+            accept(w, kind)
         return end(event, CLOSED, NEVER, slot_end_ms, out, count)
     return count
+
+
+@njit(cache=False)
+def is_fault_over(b: Buffers, channel: int, slot_end_ms: int, slot_ms: int) -> bool:
+    """Whether one meter's event, no data gap, is over at a slot in which it has a value."""
+    event, w, clock = b.faults[channel], b.watch[channel], b.clocks[channel]
+    if event["cause"] == STUCK:
+        return w["flat"] != 2 and b.channels[channel]["flat_slots"] == 0
+    if event["cause"] == SPIKING:
+        return is_calm(w)
+    if event["cause"] == CLOCK_SHIFTED:
+        if is_right(clock):
+            event["below_ms"] = clock["lag_since_ms"]
+        return is_right(clock)
+    run = w["zero_slots"] if event["type"] == ZERO_FLOW else w["reverse_slots"]
+    return is_as_usual(event, run, slot_end_ms, slot_ms)
 
 
 @njit(cache=False)

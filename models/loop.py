@@ -180,7 +180,7 @@ def close_slots(
 
         begin_slot(b, p, day)
         missing = missing_flows(p.signs[0], values[i])
-        watch_meters(b, p, values[i], end_ms, minute)
+        watch_meters(b, p, values[i], end_ms, day, minute)
         # what a stuck meter said is no evidence when it comes late either
         is_gap = missing > 0 and missing == missing_flows(p.signs[0], values[i]) and is_any_leak_open(b.events)
         partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan

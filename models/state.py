@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import CALIBRATION
+from models.clocks import new_clocks
 from models.detectors import DETECTORS
 from models.features import FEATURES
 from models.profile import SERIES, SPREAD_BINS
@@ -180,6 +181,7 @@ class Buffers(NamedTuple):
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT: leaks
     watch: Records  # (W,) WATCH
+    clocks: Records  # (W,) CLOCK
     faults: Records  # (W + 1,) EVENT: the one open event of each meter, and of all at once
     gaps: Records  # (96,) GAP
 
@@ -229,6 +231,7 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         calibrations=calibrations,
         events=events,
         watch=new_watch(channels),
+        clocks=new_clocks(channels),
         faults=faults,
         gaps=gaps,
     )
@@ -274,7 +277,7 @@ def restore(
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
     newest = like
     if header.format < 4:
-        like = {name: array for name, array in like.items() if name not in ("watch", "faults")}
+        like = {name: array for name, array in like.items() if name not in ("watch", "clocks", "faults")}
         like["events"] = np.zeros(MAX_EVENTS, EVENT_3)
     if header.format == 2:
         like = {name: array for name, array in like.items() if name != "customers"}
@@ -315,7 +318,7 @@ def _from_format_3(arrays: dict[str, NDArray[Any]], dma: str, like: dict[str, ND
     of_meters = events["type"] == METER_FAULT_3
     events[of_meters] = np.zeros(1, EVENT)
     events["type"][of_meters] = -1
-    arrays = {**arrays, "events": events, "watch": new_watch(meters), "faults": faults}
+    arrays = {**arrays, "events": events, "watch": new_watch(meters), "clocks": new_clocks(meters), "faults": faults}
     return {name: arrays[name] for name in like}
 
 

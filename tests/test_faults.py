@@ -222,3 +222,15 @@ def test_both_languages_tell_the_same_numbers():
     for alert in alerts_of(values):
         assert re.search(r"[\u4e00-\u9fff]", alert.title.zh)
         assert re.findall(r"\d+\.\d+", alert.title.en) == re.findall(r"\d+\.\d+", alert.title.zh)
+
+
+def test_a_logger_an_hour_ahead_is_told_and_cleared_when_its_clock_is_right_again():
+    values = columns().copy()
+    begin, over = 15 * DAY, 22 * DAY  # a Tuesday, and the next one
+    values[begin:over, P1] = values[begin - 4 : over - 4, P1]
+    first, last = alerts_of(values)
+    assert raised([first]) == [("meter_fault", "logger", "p-1")]
+    assert first.title.en == "Clock of logger p-1 is about 60 min ahead"
+    assert first.started_at == at(begin)
+    assert first.detected_at - first.started_at <= 4 * 24 * HOUR_MS
+    assert (last.event, last.reasons, last.ended_at) == ("cleared", ["clock_right"], at(over))
