@@ -77,7 +77,7 @@ def misfits(means: NDArray[np.float64], usual: NDArray[np.float32], out: NDArray
     return True
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def note_hour(clock: Record, value: float, hour: int) -> None:
     """Add a slot's value to its local hour; a missing one is missing."""
     if not np.isnan(value):
@@ -193,13 +193,13 @@ def learn_day(clock: Record, means: NDArray[np.float64], known: bool, fits: NDAr
             clock["usual"][h] += (means[h] - clock["usual"][h]) / clock["days"]
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_shifted(clock: Record) -> bool:
     """Whether the clock has been off by the same hours for long enough to be told."""
     return clock["lag_h"] != 0 and clock["lag_days"] >= SHIFTED_DAYS
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_right(clock: Record) -> bool:
     """Whether the clock has been right again for long enough."""
     return clock["lag_h"] == 0 and clock["lag_days"] >= STEADY_DAYS

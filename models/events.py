@@ -20,9 +20,12 @@ from models.state import Buffers
 
 EVENT_TYPES: Final = (
     "night_flow_leak", "burst", "boundary_valve", "meter_fault", "data_gap", "zero_flow", "reverse_flow",
+    "customer_leak",
 )  # fmt: skip
-NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW = range(len(EVENT_TYPES))
-OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW)  # these are in `Buffers.faults`, the others in `events`
+(
+    NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK,
+) = range(len(EVENT_TYPES))  # fmt: skip
+OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK)  # not in `Buffers.events`
 FREE: Final = -1
 CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
 UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = range(len(CAUSES))

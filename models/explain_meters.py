@@ -9,6 +9,7 @@ from models.events import (
     CLEARED,
     CLOCK_SHIFTED,
     CLOSED,
+    CUSTOMER_LEAK,
     DATA_GAP,
     DEAD_METER,
     INTERRUPTED,
@@ -22,19 +23,9 @@ from models.events import (
 from models.schema import Scope, Severity, Title
 
 NO_FLOW: Final = {
-    UNKNOWN: ("no_flow", "medium", "check valve and meter", "请检查阀门和流量计"),
-    REROUTED: (
-        "flow_taken_over",
-        "low",
-        "the DMA is fed another way, a valve may be closed",
-        "片区由其他进水口供水，可能阀门关闭",
-    ),
-    DEAD_METER: (
-        "pressure_unchanged",
-        "medium",
-        "the DMA misses nothing, the meter may be dead",
-        "片区用水无变化，流量计可能故障",
-    ),
+    UNKNOWN: ("no_flow", "medium", "supply interrupted or meter dead", "停水或流量计故障"),
+    REROUTED: ("flow_taken_over", "low", "others feed the DMA, a valve may be closed", "由其他进水口供水，可能阀门关闭"),
+    DEAD_METER: ("pressure_unchanged", "medium", "pressure stays, the meter may be dead", "压力无变化，流量计可能故障"),
     INTERRUPTED: ("pressure_fell", "high", "pressure fell too, supply may be interrupted", "压力同时下降，可能停水"),
 }
 """By cause: reason, severity, what it means in English and in Chinese."""
@@ -63,6 +54,8 @@ def facts(transition: Any, scope: Scope, dma: str) -> Facts:
         return _no_flow(transition, scope.id)
     if kind == REVERSE_FLOW:
         return _reverse_flow(transition, scope.id)
+    if kind == CUSTOMER_LEAK:
+        return _customer(transition, scope.id)
     return _SAID[int(cause)](transition, scope)
 
 
@@ -183,6 +176,24 @@ def _clock(transition: Any, scope: Scope) -> Facts:
         unit="min",
         confidence=0.9,
         speaks_for=[f"{days} workdays in a row look as usual only when moved by {minutes} min"],
+    )
+
+
+def _customer(transition: Any, meter: str) -> Facts:
+    days, low = int(transition["slots"]), f"{1000.0 * float(transition['observed']):.1f} L/h"
+    title = Title(
+        en=f"Water runs without rest at customer meter {meter}: at least {low} for {days} days",
+        zh=f"用户表 {meter} 连续 {days} 天不间断用水：至少 {low}",
+    )
+    over = transition["change"] == CLEARED
+    if over:
+        title = Title(en=f"Customer meter {meter} comes to rest again", zh=f"用户表 {meter} 恢复正常")
+    return Facts(
+        title=title,
+        reasons=["comes_to_rest"] if over else ["never_at_rest"],
+        severity="informational",
+        confidence=0.8,
+        speaks_for=[f"the smallest hourly flow of {days} days was {low}, where the house used to come to rest"],
     )
 
 

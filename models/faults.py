@@ -14,11 +14,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.clocks import begin_day, is_right, is_shifted, note_hour
+from models.customers import AFTER_DAYS, BEGAN, OVER
 from models.events import (
     CLEARED,
     CLOCK_SHIFTED,
     CLOSED,
+    CUSTOMER_LEAK,
     DATA_GAP,
+    DAY_MS,
     DEAD_METER,
     FREE,
     HOUR_MS,
@@ -37,7 +40,7 @@ from models.events import (
 from models.meters import watch_flat
 from models.params import Params
 from models.schema import NEVER, Record, Records
-from models.state import Buffers
+from models.state import EVENT, Buffers
 from models.watch import (
     is_back,
     is_calm,
@@ -59,7 +62,7 @@ ALL_HOURS: Final = (1 << 24) - 1
 PRESSURE_FELL_Z: Final = -1.0  # mean of the loggers over the time without flow
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, day: int, minute: int) -> None:
     """Follow every meter through this slot, and take what is no evidence out of `values` (C,), which become NaN there.
 
@@ -80,14 +83,15 @@ def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms
             w["flat"] = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
             if not is_wild:
                 watch_flow(w, value, slot_end_ms, p.slot_ms, p.slot_hours, minute // 60)
-        is_dead = b.faults[c]["type"] == ZERO_FLOW and b.faults[c]["cause"] == DEAD_METER
+        # no flow, and nobody took over: neither a dead meter nor a dry DMA says anything of leaks
+        is_dead = b.faults[c]["type"] == ZERO_FLOW and b.faults[c]["cause"] != REROUTED
         if not is_wild:
             note_hour(b.clocks[c], value, minute // 60)
         if is_wild or w["flat"] or (is_dead and w["zero_slots"] > 0):
             values[c] = np.nan
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def judge_meters(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
     """Raise and end the events of this DMA's meters after `watch_meters`; returns the new count of transitions in `out`."""
     common = b.faults[b.watch.shape[0]]
@@ -129,6 +133,7 @@ def follow_zero(b: Buffers, w: Record) -> None:
     w["zero_rest_m3h"] += own["residual"]
     if not np.isnan(b.row[0]["pressure_z"]):
         w["zero_pressure_z"] += b.row[0]["pressure_z"]
+        w["zero_pressure_slots"] += 1
 
 
 @njit(cache=False)
@@ -136,13 +141,16 @@ def why_no_flow(sign: int, w: Record) -> int:
     """What a run without flow means, from what the rest of the DMA did meanwhile.
 
     Net inflow as expected: others took over, so a valve is closed or the flow goes another way. The meter's share is
-    missing: where pressure fell, supply is interrupted; where it did not, nobody misses that water but the meter.
+    missing: where pressure fell, supply is interrupted; where it did not, nobody misses that water but the meter. Without
+    pressure loggers the two can't be told apart.
     """
     if not w["zero_due_m3h"] > 0.0 or sign == 0:
         return UNKNOWN
     if sign * w["zero_rest_m3h"] > -TAKEN_OVER * w["zero_due_m3h"]:
         return REROUTED
-    return INTERRUPTED if w["zero_pressure_z"] < PRESSURE_FELL_Z * w["zero_slots"] else DEAD_METER
+    if w["zero_pressure_slots"] == 0:
+        return UNKNOWN
+    return INTERRUPTED if w["zero_pressure_z"] < PRESSURE_FELL_Z * w["zero_pressure_slots"] else DEAD_METER
 
 
 @njit(cache=False)
@@ -287,3 +295,20 @@ def end(event: Record, change: int, ended_ms: int, slot_end_ms: int, out: Record
     count = emit(event, change, slot_end_ms, out, count)
     event["type"] = FREE
     return count
+
+
+def customer_transition(use: Record, channel: int, change: int, day: int) -> Record:
+    """The event (EVENT) of one customer meter's run of days without rest, as `customers.judge_day` tells it of a day."""
+    event = np.zeros(1, EVENT)[0]
+    begin(event, CUSTOMER_LEAK, int(use["since_day"]) * DAY_MS, (day + AFTER_DAYS) * DAY_MS, float(use["low_m3h"]))
+    event["channel"], event["score"] = channel, 1.0
+    event["change"], event["revision"] = (RAISED, 1) if change == BEGAN else (CLEARED, 2)
+    event["updated_ms"] = event["detected_ms"]
+    if change == OVER:
+        event["ended_ms"] = int(use["calm_day"]) * DAY_MS
+        event["detected_ms"] = int(use["told_day"]) * DAY_MS
+    until_day = int(use["calm_day"]) if change == OVER else day + 1
+    event["observed"], event["expected"], event["lower"], event["upper"] = use["low_m3h"], 0.0, 0.0, np.nan
+    event["slots"] = until_day - int(use["since_day"])
+    event["lost_m3"] = 24.0 * event["slots"] * event["excess_m3h"]
+    return event

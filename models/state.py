@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.calibration import CALIBRATION
 from models.clocks import new_clocks
+from models.customers import new_use
 from models.detectors import DETECTORS
 from models.features import FEATURES
 from models.profile import SERIES, SPREAD_BINS
@@ -57,7 +58,9 @@ CUSTOMER = np.dtype(
         ("late", "<i8"),  # readings that came after the meter's lateness
     ]
 )
-"""One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109."""
+"""One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109.
+
+What it uses is in a USE of 86 bytes beside it."""
 
 ROW = np.dtype(
     [
@@ -130,6 +133,7 @@ EVENT = np.dtype(
 )
 """An open event, of the network or of a meter; the same record, copied, is a transition."""
 
+SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
 EVENT_3 = np.dtype([field for field in EVENT.descr if field[0] != "cause"])
 METER_FAULT_3: Final = 3  # and STUCK_3 what it was about
 STUCK_3: Final = 1
@@ -167,6 +171,8 @@ class Buffers(NamedTuple):
     row: Records  # (1,) ROW
     channels: Records  # (W,) CHANNEL
     customers: Records  # (customer meters,) CUSTOMER
+    use: Records  # (customer meters,) USE
+    judged_day: NDArray[np.int64]  # (1,) last day (UTC) of which all customers were judged, days since the epoch
     heard: NDArray[np.int64]  # (R, W) minutes in which each meter has a reading, as bits: open slots, a ring by slot number
     series: Records  # (S,) SERIES: own inflow, neighbours' inflows, pressure loggers
     levels: NDArray[np.float32]  # (S, K)
@@ -216,6 +222,8 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         row=row,
         channels=channel,
         customers=counted,
+        use=new_use(customers),
+        judged_day=np.full(1, NEVER, np.int64),
         # the frontier may be one lateness behind the others, and a meter one lateness ahead of them
         heard=np.zeros((2 * (lateness_minutes // slot_minutes) + 4, channels), np.int64),
         series=lines,
@@ -277,7 +285,7 @@ def restore(
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
     newest = like
     if header.format < 4:
-        like = {name: array for name, array in like.items() if name not in ("watch", "clocks", "faults")}
+        like = {name: array for name, array in like.items() if name not in SINCE_4}
         like["events"] = np.zeros(MAX_EVENTS, EVENT_3)
     if header.format == 2:
         like = {name: array for name, array in like.items() if name != "customers"}
@@ -318,7 +326,13 @@ def _from_format_3(arrays: dict[str, NDArray[Any]], dma: str, like: dict[str, ND
     of_meters = events["type"] == METER_FAULT_3
     events[of_meters] = np.zeros(1, EVENT)
     events["type"][of_meters] = -1
-    arrays = {**arrays, "events": events, "watch": new_watch(meters), "clocks": new_clocks(meters), "faults": faults}
+    fresh = {
+        "use": new_use(len(arrays["customers"])),
+        "judged_day": np.full(1, NEVER, np.int64),
+        "watch": new_watch(meters),
+        "clocks": new_clocks(meters),
+    }
+    arrays = {**arrays, **fresh, "events": events, "faults": faults}
     return {name: arrays[name] for name in like}
 
 

@@ -35,6 +35,7 @@ WATCH = np.dtype(
         ("zero_due_m3h", "<f8"),  # sum over the run: what the meter should have brought its DMA
         ("zero_rest_m3h", "<f8"),  # sum over the run: what its DMA's net inflow had beyond expectation
         ("zero_pressure_z", "<f8"),  # sum over the run: what the loggers had beyond expectation
+        ("zero_pressure_slots", "<i4"),  # slots of the run in which they had a word
         ("reverse_slots", "<i4"),  # slots in a row with reverse flow
         ("usual_reverse_slots", "<f4"),
         ("reverse_since_ms", "<i8"),
@@ -68,8 +69,9 @@ REVERSED: Final = 0.03  # of the mean flow
 WEEK_HOURS: Final = 168.0
 MONTH_HOURS: Final = 720.0
 SPIKE_STEPS: Final = 8.0  # usual steps, up and straight back
+OUTSIDE: Final = 0.25  # of the range: so far beyond it
 RETURNED: Final = 0.25  # of the jump: so much may be left of it
-FEW_SPIKES: Final = 6.0  # within about a day
+FEW_SPIKES: Final = 3.0  # within about a day
 DAY_HOURS: Final = 24.0
 
 
@@ -83,19 +85,19 @@ def new_watch(meters: int) -> Records:
     return watch
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_known(w: Record, slot_hours: float) -> bool:
     """Whether the meter has been watched long enough to judge it."""
     return w["watched_slots"] * slot_hours >= WATCH_HOURS and w["valued_slots"] >= FEWEST_VALUES
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def habit_after(usual: float, run: float, least: float) -> float:
     """Longest usual run once a run has ended. One beyond twice the habit, and `least`, teaches no more than that."""
     return max(usual, min(run, max(2.0 * usual, least)))
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def watch_silence(w: Record, is_missing: bool, slot_end_ms: int, slot_ms: int, slot_hours: float) -> None:
     """Follow the slots without a value of one meter (a WATCH record)."""
     if w["watched_slots"] == 0 and is_missing:
@@ -116,25 +118,25 @@ def watch_silence(w: Record, is_missing: bool, slot_end_ms: int, slot_ms: int, s
     w["back_slots"] += 1
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_back(w: Record, slot_end_ms: int) -> bool:
     """Whether the meter has had values for a while since its last silence."""
     return w["back_slots"] >= 2 and slot_end_ms - w["back_ms"] >= BACK_MS
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def silent_slots_allowed(w: Record, slot_hours: float) -> float:
     """Longest silence that is still nothing to report."""
     return max(SILENT_HOURS / slot_hours, HABIT * w["usual_silent_slots"] + 1.0)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_silent(w: Record, slot_hours: float) -> bool:
     """Whether the meter has been silent for much longer than is its habit."""
     return w["silent_slots"] > silent_slots_allowed(w, slot_hours) and is_known(w, slot_hours)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def watch_flow(w: Record, value: float, slot_end_ms: int, slot_ms: int, slot_hours: float, hour: int) -> None:
     """Follow the slots without flow, and those with reverse flow, of one meter; a missing value changes nothing.
 
@@ -151,6 +153,7 @@ def watch_flow(w: Record, value: float, slot_end_ms: int, slot_ms: int, slot_hou
         if w["zero_slots"] == 0:
             w["zero_since_ms"] = slot_end_ms - slot_ms
             w["zero_due_m3h"] = w["zero_rest_m3h"] = w["zero_pressure_z"] = 0.0
+            w["zero_pressure_slots"] = 0
         w["zero_slots"] += 1
     else:
         if w["zero_slots"] > 0:
@@ -174,7 +177,7 @@ def watch_flow(w: Record, value: float, slot_end_ms: int, slot_ms: int, slot_hou
         w["reverse_slots"] = w["strange_slots"] = 0
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def hours_of(hour: int, lasting_h: float) -> int:
     """The hours of the day, as bits, of a run that has just ended in `hour`."""
     mask = 0
@@ -183,7 +186,7 @@ def hours_of(hour: int, lasting_h: float) -> int:
     return mask
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_without_flow(w: Record, slot_hours: float) -> bool:
     """Whether the meter shows no flow for much longer than is its habit."""
     least = ZERO_HOURS if w["zero_share"] < RARELY else OFTEN_HOURS
@@ -191,7 +194,7 @@ def is_without_flow(w: Record, slot_hours: float) -> bool:
     return w["zero_slots"] >= longest and is_known(w, slot_hours)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_reversed(w: Record, slot_hours: float) -> bool:
     """Whether flow has been reversed for long at a meter that never had it, or had it at other hours or far shorter."""
     least = REVERSE_HOURS / slot_hours
@@ -199,13 +202,13 @@ def is_reversed(w: Record, slot_hours: float) -> bool:
     return strange and is_known(w, slot_hours)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def watch_spikes(w: Record, value: float, slot_end_ms: int, slot_hours: float) -> bool:
     """Follow jumps of one meter; True when this slot's value is so wild that it is no evidence yet.
 
     Wild is what lies further outside the range of about a month than that range is wide. The next slot tells: a step that
     stays is no spike and is taken for true from its second slot on, so a burst of any size is held up by one slot at most.
-    A spike is what jumped by eight usual steps and went straight back.
+    A spike is what jumped out of the range by eight usual steps and went straight back.
     """
     fading = 1.0 - slot_hours / DAY_HOURS
     w["spikes"] *= fading
@@ -231,30 +234,47 @@ def watch_spikes(w: Record, value: float, slot_end_ms: int, slot_hours: float) -
             return True
     elif not np.isnan(held):
         count_spike(w, slot_end_ms)
-    elif is_spike(w["before"], last, value, w["step"]):
+    elif is_spike(w, value):
         count_spike(w, slot_end_ms)
         last = w["before"]  # the way back is no step of its own
-    w["held"] = np.nan
-    jump = abs(value - last)
+    else:
+        widen(w, last, slot_hours)  # a slot behind, so that no spike widens the range
+    if not np.isnan(held):
+        widen(w, value, slot_hours)
+    learn_step(w, abs(value - last), slot_hours)
+    w["held"], w["before"], w["accepted"] = np.nan, last, value
+    return False
+
+
+@njit(cache=False)
+def learn_step(w: Record, jump: float, slot_hours: float) -> None:
+    """Let the usual step know one more, of three times its size at most."""
     known = max(min(w["valued_slots"] * slot_hours, WEEK_HOURS), slot_hours)
     if w["step"] > 0.0 and known >= DAY_HOURS:
         jump = min(jump, 3.0 * w["step"])
     w["step"] += slot_hours / known * (jump - w["step"])
-    w["before"], w["accepted"] = last, value
+
+
+@njit(cache=False)
+def widen(w: Record, value: float, slot_hours: float) -> None:
+    """Let the range of about a month know one more value."""
     pace = slot_hours / MONTH_HOURS
     w["high"] = max(value, w["high"] - pace * (w["high"] - value))
     w["low"] = min(value, w["low"] + pace * (value - w["low"]))
-    return False
 
 
-@njit(cache=False, forceinline=True)
-def is_spike(before: float, middle: float, after: float, step: float) -> bool:
-    """Whether the middle one of three values jumped away and straight back. NaN is no spike."""
+@njit(cache=False)
+def is_spike(w: Record, after: float) -> bool:
+    """Whether the last accepted value jumped out of the meter's range and straight back. NaN is no spike."""
+    before, middle = w["before"], w["accepted"]
+    beyond = OUTSIDE * (w["high"] - w["low"])
+    if w["low"] - beyond <= middle <= w["high"] + beyond:
+        return False  # pumps start and stop within their range
     up, down = middle - before, after - middle
-    return abs(up) > SPIKE_STEPS * step > 0.0 and up * down < 0.0 and abs(after - before) < RETURNED * abs(up)
+    return abs(up) > SPIKE_STEPS * w["step"] > 0.0 and up * down < 0.0 and abs(after - before) < RETURNED * abs(up)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def count_spike(w: Record, slot_end_ms: int) -> None:
     """One more."""
     if w["spikes"] < 0.5:
@@ -262,13 +282,13 @@ def count_spike(w: Record, slot_end_ms: int) -> None:
     w["spikes"] += 1.0
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_spiking(w: Record, slot_hours: float) -> bool:
     """Whether the meter spikes far more often than is its habit."""
     return w["spikes"] > FEW_SPIKES + HABIT * w["usual_spikes"] and is_known(w, slot_hours)
 
 
-@njit(cache=False, forceinline=True)
+@njit(cache=False)
 def is_calm(w: Record) -> bool:
     """Whether a spiking meter has become as it was."""
     return w["spikes"] <= 1.0 + w["usual_spikes"]
