@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import explain
+from models.customers import AFTER_DAYS, DAY_MS, RING_DAYS, judge_day
+from models.faults import customer_transition
 from models.forest import EMPTY
 from models.gaps import amend_all
 from models.loop import close_until
@@ -61,6 +63,7 @@ class _Found:
     """What the slots closed in one step have brought so far."""
 
     alerts: list[Alert] = field(default_factory=list)
+    of_customers: list[Alert] = field(default_factory=list)
     detections: list[Records] = field(default_factory=list)
     duplicates: int = 0
 
@@ -78,6 +81,7 @@ class Engine:
         self._fingerprint = site.fingerprint(dma)
         rows, customers = channel_rows(site, dma)
         self._meters = tuple(site.meters[row] for row in rows)
+        self._named = (*self._meters, *(site.meters[row] for row in customers))
         series = self._params.inflows + self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
         self._buffers = new_buffers(len(rows), len(customers), series, slot_minutes, longest)
@@ -93,7 +97,8 @@ class Engine:
     @property
     def open_events(self) -> int:
         """Events that are under way."""
-        return int((self._buffers.events["type"] >= 0).sum())
+        b = self._buffers
+        return int((b.events["type"] >= 0).sum() + (b.faults["type"] >= 0).sum() + b.use["is_open"].sum())
 
     def step(self, readings: Readings, origin: Literal["live", "replay"] = "live") -> StepResult:
         """Take readings in order of arrival, close what is complete, judge it.
@@ -107,27 +112,31 @@ class Engine:
         p, b = self._params, self._buffers
         verdicts, frontiers_ms = np.empty(len(readings), np.uint8), np.empty(len(readings), np.int64)
         done = accepted = late = 0
-        closed_ms = NEVER
+        closed_ms, found = NEVER, _Found()
         while True:
             done, self._waiting, more_accepted, more_late, began_ms, frontier_ms = admit(
-                readings, done, p.lookup, p.facts, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.customers, b.heard,
-                self._pending, self._waiting, verdicts, frontiers_ms,
+                readings, done, p.lookup, p.facts, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.customers, b.use,
+                b.heard, self._pending, self._waiting, verdicts, frontiers_ms,
             )  # fmt: skip
             accepted, late = accepted + more_accepted, late + more_late
             if closed_ms == NEVER:
                 closed_ms = began_ms
+            if b.customers.shape[0] > 0:
+                self._judge_customers(frontier_ms, origin, found)
             if done == len(readings):
                 break
-            self._pending = np.concatenate([self._pending, np.zeros(max(ROOM, len(self._pending)), PENDING)])
+            if self._waiting == len(self._pending):
+                self._pending = np.concatenate([self._pending, np.zeros(max(ROOM, len(self._pending)), PENDING)])
         if frontier_ms == closed_ms and not late:
             return StepResult([], NO_DETECTIONS, accepted, late, 0)
-        found = _Found()
         if late:
             closed_ms = self._amend(readings, verdicts, frontiers_ms, closed_ms, origin, found)
         self._close(closed_ms, frontier_ms, origin, found)
         if len(self._pending) > 4 * max(ROOM, self._waiting):  # a backlog is over
             self._pending = self._pending[: max(ROOM, self._waiting)].copy()
         detections = found.detections
+        if found.of_customers:
+            found.alerts = sorted([*found.alerts, *found.of_customers], key=lambda alert: alert.updated_at)
         return StepResult(
             alerts=found.alerts,
             detections=detections[0] if len(detections) == 1 else np.concatenate([NO_DETECTIONS, *detections]),
@@ -165,6 +174,18 @@ class Engine:
             amend_all(tuple(self._buffers), tuple(p), readings[part], of)
         return closed_ms
 
+    def _judge_customers(self, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> None:
+        """Judge the customers' days that the frontier (end of the newest closed slot) has left behind for good."""
+        b, due = self._buffers, frontier_ms // DAY_MS - AFTER_DAYS
+        if frontier_ms == NEVER or due <= b.judged_day[0]:
+            return
+        told = np.empty((len(b.use), 2), np.int64)
+        for day in range(max(int(b.judged_day[0]) + 1, due - RING_DAYS + 1), due + 1):
+            for row, change in told[: judge_day(b.use, day, told)]:
+                transition = customer_transition(b.use[row], len(b.channels) + int(row), int(change), day)
+                found.of_customers.append(explain.alert(self.site, self.dma, self._named, transition, self.bundle, origin))
+        b.judged_day[0] = due
+
     def _close(self, closed_ms: int, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> None:
         """Judge the slots that end in (closed_ms, frontier_ms]."""
         p, b = self._params, self._buffers
@@ -172,7 +193,7 @@ class Engine:
             until_ms = min(frontier_ms, closed_ms + CHUNK_SLOTS * p.slot_ms)
             slots = (until_ms - closed_ms) // p.slot_ms
             detections = np.empty(slots, DETECTION)
-            transitions = np.empty(REVISIONS_A_SLOT * len(b.events) * slots, EVENT)
+            transitions = np.empty(REVISIONS_A_SLOT * (len(b.events) + len(b.faults)) * slots, EVENT)
             self._waiting, duplicates, written, count = close_until(
                 tuple(b), tuple(p), tuple(self._forest), self._pending, self._waiting, closed_ms, until_ms, detections,
                 transitions,
@@ -180,7 +201,7 @@ class Engine:
             found.duplicates += duplicates
             found.detections.append(detections[:written])
             for i in range(count):
-                found.alerts.append(explain.alert(self.site, self.dma, self._meters, transitions[i], self.bundle, origin))
+                found.alerts.append(explain.alert(self.site, self.dma, self._named, transitions[i], self.bundle, origin))
             closed_ms = until_ms
 
     def meter_health(self) -> list[MeterHealth]:

@@ -18,9 +18,18 @@ from models.params import Params
 from models.schema import NEVER, Record, Records
 from models.state import Buffers
 
-EVENT_TYPES: Final = ("night_flow_leak", "burst", "boundary_valve", "meter_fault")
-NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT = range(len(EVENT_TYPES))
+EVENT_TYPES: Final = (
+    "night_flow_leak", "burst", "boundary_valve", "meter_fault", "data_gap", "zero_flow", "reverse_flow",
+    "customer_leak",
+)  # fmt: skip
+(
+    NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK,
+) = range(len(EVENT_TYPES))  # fmt: skip
+OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK)  # not in `Buffers.events`
 FREE: Final = -1
+CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
+UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = range(len(CAUSES))
+"""Why a meter's event came about, as far as can be told."""
 CHANGES: Final = ("raised", "updated", "cleared", "closed")
 RAISED, UPDATED, CLEARED, CLOSED = range(len(CHANGES))
 
@@ -38,7 +47,7 @@ def known_excess(events: Records) -> float:
     """Sum of the excess (m3/h) of all open leak events of this DMA."""
     total = 0.0
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE and events[i]["type"] != METER_FAULT:
+        if events[i]["type"] != FREE:
             total += events[i]["excess_m3h"]
     return total
 
@@ -57,9 +66,9 @@ def is_unsettled(events: Records, slot_end_ms: int) -> bool:
 
 @njit(cache=False)
 def is_any_leak_open(events: Records) -> bool:
-    """True while any event but a meter fault is open."""
+    """True while any leak event is open."""
     for i in range(events.shape[0]):
-        if events[i]["type"] not in (FREE, METER_FAULT):
+        if events[i]["type"] != FREE:
             return True
     return False
 
@@ -77,32 +86,37 @@ def emit(event: Record, change: int, slot_end_ms: int, out: Records, count: int)
 
 
 @njit(cache=False)
+def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3h: float) -> None:
+    """Make a new event of a free row."""
+    event["type"] = kind
+    event["cause"] = UNKNOWN
+    event["channel"] = -1
+    event["neighbour"] = -1
+    event["revision"] = 0
+    event["started_ms"] = started_ms
+    event["detected_ms"] = slot_end_ms
+    event["ended_ms"] = NEVER
+    event["below_ms"] = NEVER
+    event["less_ms"] = NEVER
+    event["excess_m3h"] = excess_m3h
+    event["recent_m3h"] = excess_m3h
+    event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
+    event["amended_m3"] = 0.0
+    event["slots"] = 0
+    event["nights_gone"] = 0
+    event["score"] = 0.0
+    event["scores"][:] = 0.0
+    event["pressure_z"] = np.nan
+    event["coverage"] = np.nan
+
+
+@njit(cache=False)
 def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_m3h: float) -> int:
-    """Take a free row for a new event; its index, or -1 when all are taken (the evidence stays and raises it later)."""
+    """Take a free row for a new leak event; its index, or -1 when all are taken (the evidence stays and raises it later)."""
     for i in range(b.events.shape[0]):
-        event = b.events[i]
-        if event["type"] != FREE:
-            continue
-        event["type"] = kind
-        event["channel"] = -1
-        event["neighbour"] = -1
-        event["revision"] = 0
-        event["started_ms"] = started_ms
-        event["detected_ms"] = slot_end_ms
-        event["ended_ms"] = NEVER
-        event["below_ms"] = NEVER
-        event["less_ms"] = NEVER
-        event["excess_m3h"] = excess_m3h
-        event["recent_m3h"] = excess_m3h
-        event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
-        event["amended_m3"] = 0.0
-        event["slots"] = 0
-        event["nights_gone"] = 0
-        event["score"] = 0.0
-        event["scores"][:] = 0.0
-        event["pressure_z"] = np.nan
-        event["coverage"] = np.nan
-        return i
+        if b.events[i]["type"] == FREE:
+            begin(b.events[i], kind, started_ms, slot_end_ms, excess_m3h)
+            return i
     return -1
 
 
@@ -168,6 +182,4 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
 @njit(cache=False)
 def is_seen_at_night(event: Record) -> bool:
     """True for a night-flow leak, and for any other that the nights have confirmed."""
-    return event["type"] not in (FREE, METER_FAULT) and (
-        event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD
-    )
+    return event["type"] != FREE and (event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD)

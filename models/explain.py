@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
+from models import explain_meters
 from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW
 from models.events import (
     BOUNDARY_VALVE,
@@ -14,10 +15,10 @@ from models.events import (
     CLEARED,
     CLOSED,
     CORROBORATED,
+    CUSTOMER_LEAK,
     EVENT_TYPES,
-    METER_FAULT,
     NIGHT_FLOW_LEAK,
-    RAISED,
+    OF_METERS,
     THRESHOLD,
 )  # fmt: skip
 from models.planned import during
@@ -46,7 +47,7 @@ PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a 
 PLANNED_DOUBT: Final = 0.3  # off the confidence of what happens during planned work
 LEAST_CONFIDENCE: Final = 0.05
 SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
-BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow", "meter_fault": "flow"}
+BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow"}
 
 
 def alert_id(site: str, kind: str, scope: str, started_ms: int) -> str:
@@ -66,11 +67,16 @@ def alert(
     kind, change = int(transition["type"]), int(transition["change"])
     name = EVENT_TYPES[kind]
     scope = Scope(type="dma", id=dma)
-    if kind == METER_FAULT:
-        scope = Scope(type="meter", id=meters[int(transition["channel"])].id)
+    of_meter = kind in OF_METERS
+    if of_meter and transition["channel"] >= 0:
+        meter = meters[int(transition["channel"])]
+        scope = Scope(type="logger" if meter.kind == "pressure" else "meter", id=meter.id)
     neighbour = site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None
-    speaks_for, against = _words(transition, neighbour, bundle is not None)
-    title, reasons, confidence = _title(dma, scope, transition, neighbour), _reasons(transition), _confidence(transition)
+    facts = explain_meters.facts(transition, scope, dma) if of_meter else None
+    speaks_for, against = (facts.speaks_for, facts.against) if facts else _words(transition, neighbour, bundle is not None)
+    title = facts.title if facts else _title(dma, transition, neighbour)
+    reasons = facts.reasons if facts else _reasons(transition)
+    confidence = facts.confidence if facts else _confidence(transition)
     work = during(site.planned, dma, int(transition["started_ms"]), int(transition["detected_ms"]))
     if work is not None:
         against.append(f"planned work: {work.what}")
@@ -83,7 +89,7 @@ def alert(
         revision=int(transition["revision"]),
         event=CHANGES[change],
         type=cast("AlertType", name),
-        severity=_severity(transition),
+        severity=facts.severity if facts else _severity(transition),
         state=cast("AlertState", CHANGES[change] if change in (CLEARED, CLOSED) else "active"),
         scope=scope,
         started_at=int(transition["started_ms"]),
@@ -91,8 +97,8 @@ def alert(
         updated_at=int(transition["updated_ms"]),
         ended_at=None if transition["ended_ms"] == NEVER else int(transition["ended_ms"]),
         evidence=Evidence(
-            metric=BAND[name],
-            unit="m3/h",
+            metric=facts.metric if facts else BAND[name],
+            unit=facts.unit if facts else "m3/h",
             observed=_number(transition["observed"]),
             expected=_number(transition["expected"]),
             lower=_number(transition["lower"]),
@@ -102,7 +108,7 @@ def alert(
             against=against,
             meters=_rests_on(dma, meters, scope),
         ),
-        estimate=None if kind == METER_FAULT else _estimate(site, transition),
+        estimate=None if of_meter and kind != CUSTOMER_LEAK else _estimate(site, transition),
         confidence=confidence,
         title=title,
         reasons=reasons,
@@ -121,7 +127,7 @@ def _number(value: Any, digits: int = 3) -> float | None:
 
 def _rests_on(dma: str, meters: Sequence[Meter], scope: Scope) -> list[str]:
     """Ids of the meters whose readings make the metric."""
-    if scope.type == "meter":
+    if scope.type != "dma":
         return [scope.id]
     return [
         m.id for m in meters if (m.is_network_flow and dma in (m.from_dma, m.to_dma)) or (m.kind == "level" and m.dma == dma)
@@ -143,8 +149,6 @@ def _estimate(site: Site, transition: Any) -> Estimate:
 
 
 def _severity(transition: Any) -> Severity:
-    if transition["type"] == METER_FAULT:
-        return "medium"
     share = float(transition["excess_m3h"]) / max(float(transition["mean_m3h"]), 1e-9)
     for least, severity in SEVERITIES:
         if share >= least:
@@ -160,8 +164,6 @@ def _pressure_word(transition: Any) -> int:
 
 def _confidence(transition: Any) -> float:
     """The strongest score, moved a tenth by each further voice; never certain."""
-    if transition["type"] == METER_FAULT:
-        return 0.95
     scores = transition["scores"]
     others = int((scores >= CORROBORATED).sum()) - 1
     value = float(transition["score"]) + 0.1 * max(others, 0) - 0.1 * _pressure_word(transition)
@@ -171,8 +173,6 @@ def _confidence(transition: Any) -> float:
 def _reasons(transition: Any) -> list[str]:
     """Machine-readable reasons, most important first."""
     change, kind, scores = transition["change"], transition["type"], transition["scores"]
-    if kind == METER_FAULT:
-        return ["flat_line"] if change == RAISED else ["values_vary_again"]
     reasons = []
     if change == CLOSED:
         reasons.append("accepted_as_normal")
@@ -196,8 +196,6 @@ def _reasons(transition: Any) -> list[str]:
 
 def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[list[str], list[str]]:
     """Plain sentences for and against, each with its number."""
-    if transition["type"] == METER_FAULT:
-        return [f"the same value in {int(transition['slots'])} slots in a row"], []
     speaks_for: list[str] = []
     against: list[str] = []
     scores = transition["scores"]
@@ -217,15 +215,10 @@ def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[lis
     return speaks_for, against
 
 
-def _title(dma: str, scope: Scope, transition: Any, neighbour: str | None) -> Title:
+def _title(dma: str, transition: Any, neighbour: str | None) -> Title:
     """One sentence in English and in Chinese."""
     kind, change = int(transition["type"]), int(transition["change"])
     excess = f"{float(transition['excess_m3h']):.1f} m³/h"
-    if kind == METER_FAULT:
-        if change == CLEARED:
-            return Title(en=f"Meter {scope.id} measures again", zh=f"流量计 {scope.id} 恢复正常")
-        value = f"{float(transition['observed']):.2f} m³/h"
-        return Title(en=f"Meter {scope.id} is stuck at {value}", zh=f"流量计 {scope.id} 读数停在 {value}")
     if kind == NIGHT_FLOW_LEAK:
         en, zh = (
             f"Night flow in {dma} is {excess} above normal: likely leak",

@@ -25,7 +25,6 @@ from models.events import (
     FREE,
     GONE,
     HOUR_MS,
-    METER_FAULT,
     NIGHT_FLOW_LEAK,
     RAISED,
     SETTLING_MS,
@@ -142,7 +141,7 @@ def judge_night(
         return count
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] not in (FREE, METER_FAULT) and slot_end_ms - event["detected_ms"] < GROWING_MS:
+        if event["type"] != FREE and slot_end_ms - event["detected_ms"] < GROWING_MS:
             grow(b, event, excess, scores)
             night_flow.consume(b.nights)
             return count
@@ -174,7 +173,7 @@ def fading_event(events: Records, drop_m3h: float) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
-        if events[i]["type"] not in (FREE, METER_FAULT):
+        if events[i]["type"] != FREE:
             distance = abs(events[i]["reported_m3h"] - drop_m3h)
             if distance < nearest:
                 best, nearest = i, distance
@@ -189,7 +188,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
     drop = 0.0
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] in (FREE, METER_FAULT):
+        if event["type"] == FREE:
             continue
         if slot_end_ms - event["detected_ms"] >= p.accept_ms:
             accept(b, event)
@@ -226,7 +225,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
     for i in range(events.shape[0]):
         event = events[i]
-        if event["type"] in (FREE, METER_FAULT):
+        if event["type"] == FREE:
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
         if event["nights_gone"] == 0 and (i != fading or share >= GONE):
@@ -249,30 +248,3 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
             event["less_ms"] = NEVER
             count = emit(event, UPDATED, slot_end_ms, out, count)
     return count
-
-
-@njit(cache=False)
-def judge_meter(
-    b: Buffers, channel: int, stuck: bool, value: float, slot_end_ms: int, slot_ms: int, out: Records, count: int
-) -> int:
-    """Raise or clear the fault of one stuck meter; returns the new count."""
-    for i in range(b.events.shape[0]):
-        event = b.events[i]
-        if event["type"] == METER_FAULT and event["channel"] == channel:
-            if not stuck and b.channels[channel]["flat_slots"] == 0 and not np.isnan(value):
-                event["ended_ms"] = slot_end_ms - slot_ms
-                event["observed"] = value
-                count = emit(event, CLEARED, slot_end_ms, out, count)
-                event["type"] = FREE
-            return count
-    if not stuck:
-        return count
-    i = open_event(b, METER_FAULT, b.channels[channel]["flat_since_ms"], slot_end_ms, 0.0)
-    if i < 0:
-        return count
-    event = b.events[i]
-    event["channel"] = channel
-    event["score"] = 1.0
-    event["slots"] = b.channels[channel]["flat_slots"]
-    note_band(event, value, np.nan, np.nan, np.nan)
-    return emit(event, RAISED, slot_end_ms, out, count)

@@ -20,11 +20,12 @@ from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
 from models.events import is_any_leak_open, is_unsettled, known_excess
+from models.faults import judge_meters, watch_meters
 from models.features import slot_features
 from models.forest import Forest
 from models.gaps import missing_flows, note_gap
-from models.lifecycle import follow, judge_meter, judge_night, raise_burst
-from models.meters import net_inflow, partial_inflow, watch_flat
+from models.lifecycle import follow, judge_night, raise_burst
+from models.meters import net_inflow, partial_inflow
 from models.params import Params
 from models.profile import expect, learn
 from models.schema import NEVER, Records
@@ -44,21 +45,6 @@ def local_time(p: Params, slot_start_ms: int) -> tuple[int, int]:
     change = np.searchsorted(p.zone_changes_ms, slot_start_ms, "right") - 1
     local_ms = slot_start_ms + p.zone_offsets_s[change] * 1000
     return local_ms // DAY_MS, (local_ms % DAY_MS) // MINUTE_MS
-
-
-@njit(cache=False, forceinline=True)
-def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms: int, out: Records, count: int) -> int:
-    """Take flat-lined flow meters out of this slot (NaN in `values`) and raise or clear their faults."""
-    for c in range(values.shape[0]):
-        if not p.facts[c]["is_flow"]:
-            continue
-        value = values[c]
-        verdict = watch_flat(b.channels[c], value, slot_end_ms, p.slot_hours)
-        if p.facts[c]["is_home"]:
-            count = judge_meter(b, c, verdict == 2, value, slot_end_ms, p.slot_ms, out, count)
-        if verdict:
-            values[c] = np.nan
-    return count
 
 
 @njit(cache=False, forceinline=True)
@@ -201,7 +187,7 @@ def close_slots(
 
         begin_slot(b, p, day)
         missing = missing_flows(p.signs[0], values[i])
-        count = judge_meters(b, p, values[i], end_ms, transitions, count)
+        watch_meters(b, p, values[i], end_ms, day, minute)
         # what a stuck meter said is no evidence when it comes late either
         is_gap = missing > 0 and missing == missing_flows(p.signs[0], values[i]) and is_any_leak_open(b.events)
         partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
@@ -211,6 +197,7 @@ def close_slots(
         if kind == CLOCK_CHANGE and minute < p.night_end_min:
             # people live by the clock, roof tanks and logger clocks may not: that night says nothing, its morning does
             b.series[0]["z"] = np.nan
+        count = judge_meters(b, p, end_ms, transitions, count)
         if is_gap:
             note_gap(b, missing, partial, end_ms)
         out = detections[written]

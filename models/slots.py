@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.borrow import borrowed
+from models.customers import DAY_MS, note_use
 from models.meters import register_flow
 from models.schema import BAD, BATTERY, LEVEL, NEVER, REGISTER, Record, Records
 
@@ -153,12 +154,16 @@ def close_due(
 
 
 @njit(cache=False, forceinline=True)
-def count(customer: Record, time_ms: int, newest_ms: int, lateness_ms: int) -> bool:
-    """Note a customer meter's reading (CUSTOMER); whether it is late."""
+def count(
+    customers: Records, use: Records, i: int, reading: Record, newest_ms: int, lateness_ms: int, frontier_ms: int
+) -> bool:
+    """Note the reading (READING) of customer meter `i` in its CUSTOMER and its USE; whether it is late."""
+    customer, time_ms = customers[i], reading["time_ms"]
     is_late = newest_ms != NEVER and time_ms < newest_ms - lateness_ms
     customer["readings"] += 1
     customer["late"] += is_late
     customer["latest_ms"] = max(customer["latest_ms"], time_ms)
+    note_use(use[i], reading, frontier_ms)
     return is_late
 
 
@@ -190,6 +195,7 @@ def admit(
     row: Records,
     channels: Records,
     customers: Records,
+    use: Records,
     heard: NDArray[np.int64],
     pending: Records,
     waiting: int,
@@ -203,11 +209,12 @@ def admit(
     NEVER before the first. `heard` (R, W): the minutes in which each meter has a reading, for each of the R slots past the
     frontier, a ring by slot number. A slot further ahead than R is not noted, so it waits for its lateness.
 
-    Returns how many readings are done, less than all when `pending` was full; how many wait; how many are neither late nor
+    Returns how many readings are done, less than all when `pending` was full or the frontier has entered a new day, on
+    which the customers' days are judged (`customers.py`); how many wait; how many are neither late nor
     foreign; how many are late; and the frontier (end of the newest closed slot) before the first one and after the last.
     """
     readings, lookup, facts, channels = borrowed((readings, lookup, facts, channels))
-    customers, heard, pending = borrowed((customers, heard, pending))
+    customers, use, heard, pending = borrowed((customers, use, heard, pending))
     believed = channels["believed_ms"]
     frontier_ms = began_ms = row[0]["frontier_ms"]
     newest = newest_of_others(believed)
@@ -227,10 +234,9 @@ def admit(
         c, time = lookup[k]["channel"], reading["time_ms"]
         frontiers_ms[done] = frontier_ms
         if c >= channels.shape[0]:
-            is_late = count(customers[c - channels.shape[0]], time, newest, facts[c]["lateness_ms"])
+            is_late = count(customers, use, c - channels.shape[0], reading, newest, facts[c]["lateness_ms"], frontier_ms)
             verdicts[done] = LATE if is_late else COUNTED
-            late += is_late
-            accepted += not is_late
+            late, accepted = late + is_late, accepted + (not is_late)
             done += 1
             continue
         if waiting == pending.shape[0]:
@@ -243,8 +249,7 @@ def admit(
         verdicts[done] = LATE if is_late else OPEN
         channels[c]["readings"] += 1
         channels[c]["late"] += is_late
-        late += is_late
-        accepted += not is_late
+        late, accepted = late + is_late, accepted + (not is_late)
         if not is_late:
             wait(pending[waiting], reading, c)
             waiting += 1
@@ -256,6 +261,8 @@ def admit(
         if time > newest:
             newest = newest_of_others(believed)
         frontier_ms = close_due(heard, channels, facts, newest, frontier_ms, slot_ms)
+        if customers.shape[0] > 0 and frontier_ms // DAY_MS != began_ms // DAY_MS:
+            break
     row[0]["frontier_ms"] = frontier_ms
     return done, waiting, accepted, late, began_ms, frontier_ms
 

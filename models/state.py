@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import CALIBRATION
+from models.clocks import new_clocks
+from models.customers import new_use
 from models.detectors import DETECTORS
 from models.features import FEATURES
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
+from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-FORMAT: Final = 3  # 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
-READABLE: Final = (2, 3)
+# 4: what meters do against their own past, and their events apart from leaks; 3: of a customer meter only what is counted;
+# 2: late readings, gaps, a fingerprint of the DMA's facts
+FORMAT: Final = 4
+READABLE: Final = (2, 3, 4)
 MAX_EVENTS: Final = 16
 NIGHTS: Final = 56
 GAPS: Final = 96  # a day at 15 min
@@ -53,7 +58,9 @@ CUSTOMER = np.dtype(
         ("late", "<i8"),  # readings that came after the meter's lateness
     ]
 )
-"""One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109."""
+"""One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109.
+
+What it uses is in a USE of 86 bytes beside it."""
 
 ROW = np.dtype(
     [
@@ -94,8 +101,9 @@ NIGHT = np.dtype(
 EVENT = np.dtype(
     [
         ("type", "i1"),  # index into events.EVENT_TYPES, -1 is free
+        ("cause", "i1"),  # of a meter's event: index into events.CAUSES
         ("change", "i1"),  # what the last transition was: index into events.CHANGES
-        ("channel", "<i4"),  # meter row in the DMA for a meter fault, else -1
+        ("channel", "<i4"),  # meter row in the DMA for a meter's event, else -1
         ("neighbour", "<i4"),  # series of the neighbour that lost the flow for a boundary valve, else -1
         ("revision", "<i4"),
         ("started_ms", "<i8"),  # frozen at raise: the anchor of the alert's id
@@ -123,7 +131,13 @@ EVENT = np.dtype(
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
     ]
 )
-"""An open event; the same record, copied, is a transition."""
+"""An open event, of the network or of a meter; the same record, copied, is a transition."""
+
+SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
+EVENT_3 = np.dtype([field for field in EVENT.descr if field[0] != "cause"])
+METER_FAULT_3: Final = 3  # and STUCK_3 what it was about
+STUCK_3: Final = 1
+"""Formats 2 and 3 had flat lines among the leaks."""
 
 GAP = np.dtype(
     [
@@ -157,6 +171,8 @@ class Buffers(NamedTuple):
     row: Records  # (1,) ROW
     channels: Records  # (W,) CHANNEL
     customers: Records  # (customer meters,) CUSTOMER
+    use: Records  # (customer meters,) USE
+    judged_day: NDArray[np.int64]  # (1,) last day (UTC) of which all customers were judged, days since the epoch
     heard: NDArray[np.int64]  # (R, W) minutes in which each meter has a reading, as bits: open slots, a ring by slot number
     series: Records  # (S,) SERIES: own inflow, neighbours' inflows, pressure loggers
     levels: NDArray[np.float32]  # (S, K)
@@ -169,7 +185,10 @@ class Buffers(NamedTuple):
     burst_sums: NDArray[np.float64]  # (S,) residuals since burst_start_ms
     nights: Records  # (56,) NIGHT
     calibrations: Records  # (detectors,) CALIBRATION
-    events: Records  # (16,) EVENT
+    events: Records  # (16,) EVENT: leaks
+    watch: Records  # (W,) WATCH
+    clocks: Records  # (W,) CLOCK
+    faults: Records  # (W + 1,) EVENT: the one open event of each meter, and of all at once
     gaps: Records  # (96,) GAP
 
 
@@ -195,14 +214,16 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
     calibrations = np.zeros(len(DETECTORS), CALIBRATION)
     for number, detector in enumerate(DETECTORS):
         calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
-    events = np.zeros(MAX_EVENTS, EVENT)
-    events["type"] = -1
+    events, faults = np.zeros(MAX_EVENTS, EVENT), np.zeros(channels + 1, EVENT)
+    events["type"] = faults["type"] = -1
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
     return Buffers(
         row=row,
         channels=channel,
         customers=counted,
+        use=new_use(customers),
+        judged_day=np.full(1, NEVER, np.int64),
         # the frontier may be one lateness behind the others, and a meter one lateness ahead of them
         heard=np.zeros((2 * (lateness_minutes // slot_minutes) + 4, channels), np.int64),
         series=lines,
@@ -217,6 +238,9 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         nights=nights,
         calibrations=calibrations,
         events=events,
+        watch=new_watch(channels),
+        clocks=new_clocks(channels),
+        faults=faults,
         gaps=gaps,
     )
 
@@ -259,6 +283,10 @@ def restore(
     if (header.dma, header.fingerprint) != (dma, fingerprint):
         found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
+    newest = like
+    if header.format < 4:
+        like = {name: array for name, array in like.items() if name not in SINCE_4}
+        like["events"] = np.zeros(MAX_EVENTS, EVENT_3)
     if header.format == 2:
         like = {name: array for name, array in like.items() if name != "customers"}
         like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
@@ -278,7 +306,34 @@ def restore(
         flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
-    return _from_format_2(arrays, dma, is_customer) if header.format == 2 else arrays
+    if header.format == 2:
+        arrays = _from_format_2(arrays, dma, is_customer)
+    return _from_format_3(arrays, dma, newest) if header.format < 4 else arrays
+
+
+def _from_format_3(arrays: dict[str, NDArray[Any]], dma: str, like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With the events of meters apart from the others, and meters that have not been watched yet; in the order of `like`."""
+    meters = len(arrays["channels"])
+    events, faults = np.zeros(MAX_EVENTS, EVENT), np.zeros(meters + 1, EVENT)
+    faults["type"] = -1
+    for name in EVENT_3.names or ():
+        events[name] = arrays["events"][name]
+    for event in events[events["type"] == METER_FAULT_3]:
+        if not 0 <= event["channel"] < meters:
+            raise ValueError(f"state of {dma!r}: found readings or events of meters that it does not have")
+        faults[event["channel"]] = event
+    faults["cause"] = np.where(faults["type"] == METER_FAULT_3, STUCK_3, 0)
+    of_meters = events["type"] == METER_FAULT_3
+    events[of_meters] = np.zeros(1, EVENT)
+    events["type"][of_meters] = -1
+    fresh = {
+        "use": new_use(len(arrays["customers"])),
+        "judged_day": np.full(1, NEVER, np.int64),
+        "watch": new_watch(meters),
+        "clocks": new_clocks(meters),
+    }
+    arrays = {**arrays, **fresh, "events": events, "faults": faults}
+    return {name: arrays[name] for name in like}
 
 
 def _from_format_2(arrays: dict[str, NDArray[Any]], dma: str, is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
