@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -63,4 +64,14 @@ def test_the_branch_is_warm_after_two_weeks_and_the_expectation_is_close(backtes
 
 
 def test_lows_and_a_small_pumping_peak_are_no_leak(backtest):
-    assert (backtest / "alerts.ndjson").read_text() == ""
+    alerts = [json.loads(line) for line in (backtest / "alerts.ndjson").read_text().splitlines()]
+    assert {alert["type"] for alert in alerts} <= {"data_gap"}
+
+
+def test_the_day_and_a_third_without_readings_is_a_gap_that_ends(backtest):
+    alerts = [json.loads(line) for line in (backtest / "alerts.ndjson").read_text().splitlines()]
+    begins, ends = (datetime(2022, 4, day, hour, tzinfo=UTC) for day, hour in ((24, 0), (25, 7)))
+    first = [alert for alert in alerts if alert["startedAt"] == alerts[0]["startedAt"]]
+    assert [alert["event"] for alert in first] == ["raised", "cleared"]
+    assert first[-1]["startedAt"] == begins.timestamp() * 1000
+    assert abs(first[-1]["endedAt"] - ends.timestamp() * 1000) <= 3_600_000
