@@ -80,7 +80,8 @@ class Engine:
         self._meters = tuple(site.meters[row] for row in rows)
         series = self._params.inflows + self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
-        self._buffers = new_buffers(len(rows), len(customers), series, slot_minutes, longest)
+        loggers = self._params.pressure_channel.shape[0]
+        self._buffers = new_buffers(len(rows), len(customers), series, loggers, slot_minutes, longest)
         self._pending: Records = np.zeros(ROOM, PENDING)
         self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest

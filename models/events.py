@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
-from models.detectors import NIGHT_FLOW
+from models.detectors import BURST, NIGHT_FLOW
 from models.params import Params
 from models.schema import NEVER, Record, Records
 from models.state import Buffers
@@ -102,6 +102,9 @@ def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_
         event["scores"][:] = 0.0
         event["pressure_z"] = np.nan
         event["coverage"] = np.nan
+        event["logger"] = event["second_logger"] = -1
+        event["fall_kpa"] = np.nan
+        event["fall_ms"] = NEVER
         return i
     return -1
 
@@ -166,8 +169,21 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
 
 
 @njit(cache=False)
+def is_pressure_only(event: Record) -> bool:
+    """True for a leak that pressures have raised and the flow has not confirmed: its end is for pressures to tell."""
+    return (
+        event["type"] not in (FREE, METER_FAULT)
+        and event["logger"] >= 0
+        and event["scores"][BURST] < THRESHOLD
+        and event["scores"][NIGHT_FLOW] < THRESHOLD
+    )
+
+
+@njit(cache=False)
 def is_seen_at_night(event: Record) -> bool:
     """True for a night-flow leak, and for any other that the nights have confirmed."""
-    return event["type"] not in (FREE, METER_FAULT) and (
-        event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD
+    return (
+        event["type"] not in (FREE, METER_FAULT)
+        and not is_pressure_only(event)
+        and (event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD)
     )

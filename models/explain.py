@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW
+from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
 from models.events import (
     BOUNDARY_VALVE,
     CHANGES,
@@ -20,6 +22,7 @@ from models.events import (
     RAISED,
     THRESHOLD,
 )  # fmt: skip
+from models.pairs import MIN_LOGGERS
 from models.schema import (
     NEVER,
     SCHEMA_VERSION,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = uuid.UUID("6e1d7a52-3f5c-5d0e-9b1a-4c2f7a9e8d10")
 PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a word for or against
 SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
+KPA_PER_M: Final = 9.80665
 BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow", "meter_fault": "flow"}
 
 
@@ -66,7 +70,11 @@ def alert(
     if kind == METER_FAULT:
         scope = Scope(type="meter", id=meters[int(transition["channel"])].id)
     neighbour = site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None
-    speaks_for, against = _words(transition, neighbour, bundle is not None)
+    loggers = [m.id for m in meters if m.kind == "pressure" and m.dma == dma]
+    fallen = _fallen(transition, loggers)
+    since = _local(site, int(transition["fall_ms"])) if fallen else ""
+    speaks_for, against = _words(transition, neighbour, bundle is not None, loggers, since)
+    by_pressure = bool(fallen) and _is_pressure_only(transition)
     return Alert(
         schema_version=SCHEMA_VERSION,
         alert_id=alert_id(site.name, name, f"{scope.type}:{scope.id}", int(transition["started_ms"])),
@@ -81,20 +89,22 @@ def alert(
         updated_at=int(transition["updated_ms"]),
         ended_at=None if transition["ended_ms"] == NEVER else int(transition["ended_ms"]),
         evidence=Evidence(
-            metric=BAND[name],
-            unit="m3/h",
-            observed=_number(transition["observed"]),
-            expected=_number(transition["expected"]),
-            lower=_number(transition["lower"]),
-            upper=_number(transition["upper"]),
+            metric="pressure_residual" if by_pressure else BAND[name],
+            unit="m[H2O]" if by_pressure else "m3/h",
+            observed=_number(transition["fall_kpa"] / KPA_PER_M) if by_pressure else _number(transition["observed"]),
+            expected=0.0 if by_pressure else _number(transition["expected"]),
+            lower=None if by_pressure else _number(transition["lower"]),
+            upper=None if by_pressure else _number(transition["upper"]),
             coverage=_number(transition["coverage"]),
             for_=speaks_for,
             against=against,
-            meters=_rests_on(dma, meters, scope),
+            meters=[*_rests_on(dma, meters, scope), *fallen],
         ),
         estimate=None if kind == METER_FAULT else _estimate(site, transition),
         confidence=_confidence(transition),
-        title=_title(dma, scope, transition, neighbour),
+        title=_pressure_title(dma, transition, fallen[0], since)
+        if by_pressure
+        else _title(dma, scope, transition, neighbour),
         reasons=_reasons(transition),
         model=ModelRef(
             id=bundle.id if bundle else None,
@@ -103,6 +113,22 @@ def alert(
         ),
         origin=origin,
     )
+
+
+def _fallen(transition: Any, loggers: Sequence[str]) -> list[str]:
+    """Ids of the pressure loggers that showed the event, the most affected first."""
+    if transition["type"] == METER_FAULT:
+        return []
+    return [loggers[int(transition[name])] for name in ("logger", "second_logger") if transition[name] >= 0]
+
+
+def _is_pressure_only(transition: Any) -> bool:
+    """As `events.is_pressure_only`, of a transition that names a logger."""
+    return bool(max(transition["scores"][BURST], transition["scores"][NIGHT_FLOW]) < THRESHOLD)
+
+
+def _local(site: Site, time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(site.timezone)):%Y-%m-%d %H:%M}"
 
 
 def _number(value: Any, digits: int = 3) -> float | None:
@@ -172,6 +198,8 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("mnf_above_band")
     if scores[BURST] >= CORROBORATED:
         reasons.append("inflow_above_band")
+    if transition["logger"] >= 0:
+        reasons.append("pressure_below_neighbours")
     if scores[ISOLATION] >= THRESHOLD:
         reasons.append("isolation_forest")
     if kind == BOUNDARY_VALVE:
@@ -184,7 +212,9 @@ def _reasons(transition: Any) -> list[str]:
     return reasons
 
 
-def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[list[str], list[str]]:
+def _words(
+    transition: Any, neighbour: str | None, has_model: bool, loggers: Sequence[str], since: str
+) -> tuple[list[str], list[str]]:
     """Plain sentences for and against, each with its number."""
     if transition["type"] == METER_FAULT:
         return [f"the same value in {int(transition['slots'])} slots in a row"], []
@@ -194,8 +224,17 @@ def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[lis
     for number, detector in enumerate(DETECTORS):
         if number == ISOLATION and not has_model:
             continue
+        if number in (PRESSURE_STEP, PRESSURE_TREND) and len(loggers) < MIN_LOGGERS:
+            continue
         text = f"{detector.name} score {scores[number]:.2f} (threshold 0.50)"
         (speaks_for if scores[number] >= CORROBORATED else against).append(text)
+    fallen = _fallen(transition, loggers)
+    if fallen:
+        fall = abs(float(transition["fall_kpa"])) / KPA_PER_M
+        speaks_for.append(f"pressure at {fallen[0]} is {fall:.2f} m below what its neighbours say since {since}")
+        speaks_for += [f"pressure at {second} fell with it" for second in fallen[1:]]
+        if _is_pressure_only(transition):
+            against.append("the inflow alone does not show it yet")
     if neighbour is not None:
         speaks_for.append(f"{neighbour} lost what this DMA gained")
     if transition["amended_m3"] > 0.0:
@@ -205,6 +244,26 @@ def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[lis
         text = f"pressure {'fell' if word < 0 else 'rose'} by {abs(float(transition['pressure_z'])):.1f} of its usual spread"
         (speaks_for if word < 0 else against).append(text)
     return speaks_for, against
+
+
+def _pressure_title(dma: str, transition: Any, logger: str, since: str) -> Title:
+    """One sentence of a leak that only the pressures show, in English and in Chinese."""
+    fall = f"{abs(float(transition['fall_kpa'])) / KPA_PER_M:.2f} m"
+    if transition["change"] == CLEARED:
+        return Title(
+            en=f"Pressure at {logger} in {dma} is back from {fall} below its neighbours",
+            zh=f"{dma} 压力点 {logger} 已由低于相邻测点 {fall} 恢复正常",
+        )
+    if transition["change"] == CLOSED:
+        return Title(
+            en=f"Pressure at {logger} in {dma}, {fall} lower, is taken as the new normal",
+            zh=f"{dma} 压力点 {logger} 偏低 {fall} 已视为新的常态",
+        )
+    en, zh = ("leak", "漏损") if transition["type"] == NIGHT_FLOW_LEAK else ("burst", "爆管")
+    return Title(
+        en=f"Pressure at {logger} in {dma} is {fall} below what its neighbours say since {since}: likely {en}",
+        zh=f"{dma} 压力点 {logger} 自 {since} 起比相邻测点推算值低 {fall}：疑似{zh}",
+    )
 
 
 def _title(dma: str, scope: Scope, transition: Any, neighbour: str | None) -> Title:

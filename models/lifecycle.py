@@ -33,6 +33,7 @@ from models.events import (
     UPDATED,
     emit,
     grow,
+    is_pressure_only,
     is_seen_at_night,
     note_band,
     note_scale,
@@ -45,6 +46,7 @@ from models.schema import NEVER, Record, Records
 from models.state import Buffers
 
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
+SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
 RECENT_HOURS: Final = 3.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
 CLEAR_MS: Final = 12 * HOUR_MS
@@ -79,6 +81,8 @@ def raise_burst(
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
+            if is_pressure_only(event):  # the flow's word on its size
+                grow(b, event, burst.excess_m3h(row, b.series[0], b.flow_z), scores)
             note_scores(event, scores, row["pressure_z"])
             burst.reset(row, b.burst_sums)
             return count
@@ -88,7 +92,10 @@ def raise_burst(
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
-        if event["type"] == NIGHT_FLOW_LEAK and young and event["excess_m3h"] >= excess:
+        is_slow = row["burst_slots"] * p.slot_ms > SLOW_MS
+        if young and (
+            (event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess) or (is_pressure_only(event) and is_slow)
+        ):
             # a leak that grows faster than the nights can follow; a step larger than the leak is another event
             grow(b, event, excess, scores)
             burst.reset(row, b.burst_sums)
@@ -174,7 +181,7 @@ def fading_event(events: Records, drop_m3h: float) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
-        if events[i]["type"] not in (FREE, METER_FAULT):
+        if events[i]["type"] not in (FREE, METER_FAULT) and not is_pressure_only(events[i]):
             distance = abs(events[i]["reported_m3h"] - drop_m3h)
             if distance < nearest:
                 best, nearest = i, distance
@@ -226,7 +233,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
     for i in range(events.shape[0]):
         event = events[i]
-        if event["type"] in (FREE, METER_FAULT):
+        if event["type"] in (FREE, METER_FAULT) or is_pressure_only(event):
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
         if event["nights_gone"] == 0 and (i != fading or share >= GONE):

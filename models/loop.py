@@ -15,9 +15,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models import calibration
+from models import calibration, pairs
 from models.borrow import borrowed
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
+from models.detectors import (
+    BURST,
+    ISOLATION,
+    NIGHT_FLOW,
+    PRESSURE_STEP,
+    PRESSURE_TREND,
+    burst,
+    isolation,
+    night_flow,
+    pressure_step,
+    pressure_trend,
+)  # fmt: skip
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.features import slot_features
 from models.forest import Forest
@@ -25,6 +36,7 @@ from models.gaps import missing_flows, note_gap
 from models.lifecycle import follow, judge_meter, judge_night, raise_burst
 from models.meters import net_inflow, partial_inflow, watch_flat
 from models.params import Params
+from models.pressure_events import follow_pressure, judge_step, judge_trend, refresh_after
 from models.profile import expect, learn
 from models.schema import NEVER, Records
 from models.slots import drop_until, fill_slots, in_order
@@ -54,6 +66,10 @@ def judge_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms
         if p.facts[c]["is_home"]:
             count = judge_meter(b, c, verdict == 2, value, slot_end_ms, p.slot_ms, out, count)
         if verdict:
+            values[c] = np.nan
+    for s in range(p.pressure_channel.shape[0]):
+        c = p.pressure_channel[s]
+        if watch_flat(b.channels[c], values[c], slot_end_ms, p.slot_hours):
             values[c] = np.nan
     return count
 
@@ -122,6 +138,56 @@ def detect(
 
 
 @njit(cache=False, forceinline=True)
+def detect_by_pressure(
+    b: Buffers,
+    p: Params,
+    beside: NDArray[np.float64],
+    scores: NDArray[np.float32],
+    hour: int,
+    slot_start_ms: int,
+    is_new_day: bool,
+) -> tuple[int, int, int, int]:
+    """Compare the pressure loggers with each other. Fills `beside` (L + 1,) with their values and the squared inflow.
+
+    Returns the logger that shows a step most and the next, that of the trend, and the days since it began; -1 for none.
+    """
+    scores[PRESSURE_STEP] = scores[PRESSURE_TREND] = 0.0
+    if b.loggers.shape[0] == 0:
+        return -1, -1, -1, 0
+    own = b.series[0]
+    # a DMA whose inlet meter is silent still has its pressures
+    flow = own["value"] if not np.isnan(own["value"]) else own["foreseen"] + known_excess(b.events)
+    last = beside.shape[0] - 1
+    for i in range(last):
+        value = b.series[p.inflows + i]["value"]
+        beside[i] = value if value > 0.0 else np.nan  # no water at the logger, or a dead one
+    beside[last] = flow * abs(flow)
+    pairs.read_slot(
+        b.loggers, b.logger_partners, b.logger_slopes, b.logger_offsets, b.logger_spreads, b.logger_spread_hours, beside,
+        hour, p.slot_hours,
+    )  # fmt: skip
+    limit = 3.0 * calibration.threshold(b.calibrations[PRESSURE_STEP], p.return_days)
+    statistic, step_logger, next_logger = pressure_step.update(b.loggers, b.series, p.inflows, slot_start_ms, limit)
+    scores[PRESSURE_STEP] = calibrated(b, p, PRESSURE_STEP, statistic)
+    if not is_new_day:
+        return step_logger, next_logger, -1, 0
+    statistic, trend_logger, days = pressure_trend.update(b.loggers)
+    scores[PRESSURE_TREND] = calibrated(b, p, PRESSURE_TREND, statistic)
+    return step_logger, next_logger, trend_logger, days
+
+
+@njit(cache=False, forceinline=True)
+def learn_by_pressure(b: Buffers, p: Params, beside: NDArray[np.float64], minute: int, slot_end_ms: int) -> None:
+    """Teach the pairs this slot; moments rest while a leak is open, spreads while one is unsettled."""
+    if b.loggers.shape[0] == 0:
+        return
+    settled = not is_unsettled(b.events, slot_end_ms)
+    pairs.learn_slot(b.loggers, b.logger_spreads, b.logger_spread_hours, beside, minute // 60, p.slot_hours, settled)
+    if (minute + p.slot_ms // MINUTE_MS) % 60 == 0:
+        pairs.end_hour(b.loggers, b.logger_cov, b.logger_offsets, minute // 60, not is_any_leak_open(b.events))
+
+
+@njit(cache=False, forceinline=True)
 def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
     """Score of a detector's statistic against the DMA's own past; the statistic joins the day's maximum."""
     calibration.observe(b.calibrations[detector], statistic)
@@ -130,16 +196,21 @@ def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
 
 
 @njit(cache=False, forceinline=True)
-def begin_slot(b: Buffers, p: Params, day: int) -> None:
-    """At local midnight, let the calibrations take in the day that is over."""
+def begin_slot(b: Buffers, p: Params, day: int) -> bool:
+    """At local midnight, let calibrations and loggers take in the day that is over; True when there was one."""
     row = b.row[0]
     if row["day"] == day:
-        return
+        return False
+    is_over = row["day"] != NEVER
     if row["day"] != NEVER:
         quiet = not is_any_leak_open(b.events)
         for d in range(b.calibrations.shape[0]):
             calibration.end_day(b.calibrations[d], p.return_days, quiet)
+        if b.loggers.shape[0]:
+            slots_of_day = DAY_MS // p.slot_ms
+            pairs.end_day(b.loggers, b.logger_cov, b.logger_partners, b.logger_slopes, b.logger_offsets, slots_of_day, quiet)
     row["day"] = day
+    return is_over
 
 
 @njit(cache=False, forceinline=True)
@@ -179,6 +250,7 @@ def close_slots(
     overwritten. `detections` (n,), `transitions` holds three of each event and slot.
     """
     row = b.row[0]
+    beside = np.empty(b.loggers.shape[0])
     written = count = 0
     for i in range(values.shape[0]):
         end_ms = closed_ms + (i + 1) * p.slot_ms
@@ -192,7 +264,7 @@ def close_slots(
         slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
         spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
 
-        begin_slot(b, p, day)
+        is_new_day = begin_slot(b, p, day)
         missing = missing_flows(p.signs[0], values[i])
         count = judge_meters(b, p, values[i], end_ms, transitions, count)
         # what a stuck meter said is no evidence when it comes late either
@@ -207,6 +279,10 @@ def close_slots(
         push_rings(b, p, out["features"])
         night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)
 
+        step_logger, next_logger, trend_logger, trend_days = detect_by_pressure(
+            b, p, beside, out["scores"], minute // 60, end_ms - p.slot_ms, is_new_day
+        )
+
         own = b.series[0]
         expected = own["foreseen"]
         out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = end_ms, own["value"], expected
@@ -216,10 +292,16 @@ def close_slots(
         out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
         written += 1
 
+        before, was_quiet = count, not is_any_leak_open(b.events)
         count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
+        count = judge_step(b, p, out["scores"], step_logger, next_logger, end_ms, coverage, transitions, count)
         if night_over:
             count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
+        count = judge_trend(b, p, out["scores"], trend_logger, trend_days, end_ms, coverage, transitions, count)
         count = follow(b, p, end_ms, coverage, transitions, count)
+        count = follow_pressure(b, end_ms, transitions, count)
+        learn_by_pressure(b, p, beside, minute, end_ms)
+        refresh_after(b, transitions, before, count, was_quiet)
         learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
     return written, count
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from models.calibration import CALIBRATION
 from models.detectors import DETECTORS
 from models.features import FEATURES
+from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
 from models.wire import FOREIGN, brief, shown
 
-FORMAT: Final = 3  # 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
-READABLE: Final = (2, 3)
+FORMAT: Final = 4
+# 4: pressure loggers beside each other; 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint
+READABLE: Final = (2, 3, 4)
 MAX_EVENTS: Final = 16
 NIGHTS: Final = 56
 GAPS: Final = 96  # a day at 15 min
@@ -121,6 +123,10 @@ EVENT = np.dtype(
         ("pressure_z", "<f4"),  # NaN where there are no loggers
         ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
+        ("logger", "<i4"),  # of the pressure loggers the one that showed it most, -1 when none did
+        ("second_logger", "<i4"),  # and the next, or -1
+        ("fall_kpa", "<f8"),  # how far it fell below what the others say
+        ("fall_ms", "<i8"),  # since when
     ]
 )
 """An open event; the same record, copied, is a transition."""
@@ -171,9 +177,19 @@ class Buffers(NamedTuple):
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT
     gaps: Records  # (96,) GAP
+    loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; all eight empty with fewer than three loggers
+    logger_cov: NDArray[np.float64]  # (L + 1, L + 1)
+    logger_partners: NDArray[np.int32]  # (L, partners) rows of the loggers that each is compared with, -1 when none
+    logger_slopes: NDArray[np.float64]  # (L, partners)
+    logger_offsets: NDArray[np.float64]  # (L, 24) kPa by local hour: what each one's residual usually is
+    logger_quiet_offsets: NDArray[np.float64]  # (L, 24) kPa: the same before the open leaks
+    logger_spreads: NDArray[np.float32]  # (L, 24) kPa by local hour
+    logger_spread_hours: NDArray[np.float32]  # (L, 24)
 
 
-def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
+def new_buffers(
+    channels: int, customers: int, series: int, loggers: int, slot_minutes: int, lateness_minutes: int
+) -> Buffers:
     """Fresh state; the calibrations start from a cautious prior worth five days."""
     slots_of_week = 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
@@ -192,13 +208,9 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         lines[name] = np.nan
     nights = np.zeros(NIGHTS, NIGHT)
     nights["day"] = NEVER
-    calibrations = np.zeros(len(DETECTORS), CALIBRATION)
-    for number, detector in enumerate(DETECTORS):
-        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
-    events = np.zeros(MAX_EVENTS, EVENT)
-    events["type"] = -1
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
+    compared, beside = new_loggers(loggers)
     return Buffers(
         row=row,
         channels=channel,
@@ -215,9 +227,11 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
         burst_sums=np.zeros(series),
         nights=nights,
-        calibrations=calibrations,
-        events=events,
+        calibrations=_no_past(),
+        events=_no_events(),
         gaps=gaps,
+        loggers=compared,
+        **beside,
     )
 
 
@@ -259,6 +273,10 @@ def restore(
     if (header.dma, header.fingerprint) != (dma, fingerprint):
         found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
         raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
+    fresh, like = like, dict(like)
+    if header.format < 4:
+        like = {name: array for name, array in like.items() if not name.startswith("logger")}
+        like["events"], like["calibrations"] = np.zeros(MAX_EVENTS, _EVENT_3), np.zeros(_DETECTORS_3, CALIBRATION)
     if header.format == 2:
         like = {name: array for name, array in like.items() if name != "customers"}
         like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
@@ -278,7 +296,48 @@ def restore(
         flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
-    return _from_format_2(arrays, dma, is_customer) if header.format == 2 else arrays
+    if header.format == 2:
+        arrays = _from_format_2(arrays, dma, is_customer)
+    return _from_format_3(arrays, len(fresh["logger_offsets"])) if header.format < 4 else arrays
+
+
+_DETECTORS_3: Final = 3
+_NEW_IN_4: Final = ("logger", "second_logger", "fall_kpa", "fall_ms")
+_EVENT_3: Final = np.dtype(
+    [
+        (name, EVENT[name].base, (_DETECTORS_3,)) if name == "scores" else (name, EVENT[name])
+        for name in EVENT.names or ()
+        if name not in _NEW_IN_4
+    ]
+)
+
+
+def _from_format_3(arrays: dict[str, NDArray[Any]], loggers: int) -> dict[str, NDArray[Any]]:
+    """With loggers that nothing is known of yet, and detectors that have no past."""
+    events = _no_events()
+    for name in _EVENT_3.names or ():
+        if name == "scores":
+            events[name][:, :_DETECTORS_3] = arrays["events"][name]
+        else:
+            events[name] = arrays["events"][name]
+    calibrations = _no_past()
+    calibrations[:_DETECTORS_3] = arrays["calibrations"]
+    compared, beside = new_loggers(loggers)
+    return {**arrays, "events": events, "calibrations": calibrations, "loggers": compared, **beside}
+
+
+def _no_events() -> Records:
+    events = np.zeros(MAX_EVENTS, EVENT)
+    events["type"] = events["logger"] = events["second_logger"] = -1
+    events["fall_ms"] = NEVER
+    return events
+
+
+def _no_past() -> Records:
+    calibrations = np.zeros(len(DETECTORS), CALIBRATION)
+    for number, detector in enumerate(DETECTORS):
+        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
+    return calibrations
 
 
 def _from_format_2(arrays: dict[str, NDArray[Any]], dma: str, is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

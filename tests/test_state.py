@@ -62,8 +62,8 @@ def test_a_refused_snapshot_leaves_the_engine_as_it_was(blob):
 
 
 def test_another_format_is_refused(blob):
-    with pytest.raises(ValueError, match="found format 9; possible: 2, 3"):
-        Engine(make_site(), "A").restore(blob.replace(b'"format":3', b'"format":9', 1))
+    with pytest.raises(ValueError, match="found format 9; possible: 2, 3, 4"):
+        Engine(make_site(), "A").restore(blob.replace(b'"format":4', b'"format":9', 1))
 
 
 def test_a_state_of_format_1_is_refused_in_one_line():
@@ -71,7 +71,7 @@ def test_a_state_of_format_1_is_refused_in_one_line():
         'name = "old"\ntimezone = "UTC"\n',
         '[[dma]]\nid = "A"\nslotMinutes = 60\n[[meter]]\nid = "m"\nkind = "flow"\nto = "A"\n',
     )
-    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3$"):
+    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3, 4$"):
         Engine(site, "A").restore((FIXTURES / "state-format-1.bin").read_bytes())
 
 
