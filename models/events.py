@@ -174,8 +174,8 @@ def is_pressure_only(event: Record) -> bool:
     return (
         event["type"] not in (FREE, METER_FAULT)
         and event["logger"] >= 0
-        and event["scores"][BURST] < THRESHOLD
-        and event["scores"][NIGHT_FLOW] < THRESHOLD
+        and event["scores"][BURST] < CORROBORATED
+        and event["scores"][NIGHT_FLOW] < CORROBORATED
     )
 
 

@@ -124,7 +124,7 @@ def _fallen(transition: Any, loggers: Sequence[str]) -> list[str]:
 
 def _is_pressure_only(transition: Any) -> bool:
     """As `events.is_pressure_only`, of a transition that names a logger."""
-    return bool(max(transition["scores"][BURST], transition["scores"][NIGHT_FLOW]) < THRESHOLD)
+    return bool(max(transition["scores"][BURST], transition["scores"][NIGHT_FLOW]) < CORROBORATED)
 
 
 def _local(site: Site, time_ms: int) -> str:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from models.schema import NEVER, Record, Records
 
-MIN_LOGGERS: Final = 3  # with two, the one that fell and the one that rose are the same picture
+MIN_LOGGERS: Final = 5  # a median of fewer partners follows one of them; L-Town's C with three: 9 false alarms (2026-11-27)
+LEAST_PARTNERS: Final = 2  # of these, with a value in a slot
 MOST_PARTNERS: Final = 15  # the best by correlation; of 29 all were no better (L-Town, noise 0.05 m, 2026-11-27)
 FIRST_HOURS: Final = 7 * 24.0  # learned before there is a first residual
 READY_HOURS: Final = 14 * 24.0  # and before it counts
@@ -34,7 +35,7 @@ LAG_DAYS: Final = 7
 SHAPE_DAYS: Final = 14.0
 OFFSET_DAYS: Final = 21.0  # with a lag of 7 days this follows without swinging (7 / 21 < 1 / e)
 SPREAD_DAYS: Final = 28.0
-SPREAD_FLOOR: Final = 2e-4  # of the mean pressure: what loggers resolve
+SPREAD_FLOOR: Final = 1e-3  # of the mean pressure: the accuracy of a good logger
 CLIP_SPREADS: Final = 3.0
 MOVED_SHARE: Final = 0.25  # of what a leak has moved a logger by: so much its effect varies with demand from day to day
 SD_PER_MEAN_ABS: Final = 1.2533141373155001  # sqrt(pi/2), of a normal variable
@@ -114,7 +115,7 @@ def residual(partners: NDArray[np.int32], slopes: NDArray[np.float64], lifted: N
             at -= 1
         ordered[at] = value
         n += 1
-    if n < MIN_LOGGERS - 1:
+    if n < LEAST_PARTNERS:
         return np.nan
     return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
 

@@ -47,7 +47,8 @@ RISEN: Final = 0.6  # of the fall
 CLEAR_MS: Final = 12 * HOUR_MS
 NIGHT_SPEAKS_Z: Final = 1.0
 ABRUPT_MS: Final = 3 * HOUR_MS  # what took longer to pass the threshold is a leak that grows
-ALARM_DAYS: Final = 89.0
+JUMP_Z: Final = -4.0  # growth of a leak does not reach this within a slot
+ALARM_DAYS: Final = 89.0  # as if so many were known
 GROWING_MS: Final = 14 * DAY_MS  # a trend within this time after the raise is growth, not a second leak
 
 
@@ -74,7 +75,8 @@ def same_cause(events: Records, slot_end_ms: int, young_ms: int, logger: int, fo
         is_here = event["logger"] >= 0 and (
             event["logger"] in (logger, following) or event["second_logger"] in (logger, -2 if following < 0 else following)
         )
-        if slot_end_ms - event["detected_ms"] < young_ms or (is_here and not is_new):
+        is_young = slot_end_ms - event["detected_ms"] < young_ms and (event["type"] != NIGHT_FLOW_LEAK or not is_new)
+        if is_young or (is_here and not is_new):
             return i
         if not is_new and (found < 0 or event["detected_ms"] > events[found]["detected_ms"]):
             found = i
@@ -130,7 +132,9 @@ def judge_step(
     fall, since_ms = logger["fall"] / logger["slots"], logger["since_ms"]
     is_shared = pressure_step.flow_word(logger) >= pressure_step.FLOW_SPEAKS_Z
     is_abrupt = slot_end_ms - since_ms <= ABRUPT_MS
-    i = same_cause(b.events, slot_end_ms, SETTLING_MS, most, following, is_shared and is_abrupt)
+    is_jump = is_shared and logger["z"] <= JUMP_Z
+    is_new = is_abrupt and (is_jump or scores[BURST] >= CORROBORATED)
+    i = same_cause(b.events, slot_end_ms, SETTLING_MS, most, following, is_new)
     if i >= 0:
         hear(b, b.events[i], scores, most, following, fall, since_ms)
         return count

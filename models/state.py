@@ -177,7 +177,7 @@ class Buffers(NamedTuple):
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT
     gaps: Records  # (96,) GAP
-    loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; all eight empty with fewer than three loggers
+    loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; all eight empty with fewer than five loggers
     logger_cov: NDArray[np.float64]  # (L + 1, L + 1)
     logger_partners: NDArray[np.int32]  # (L, partners) rows of the loggers that each is compared with, -1 when none
     logger_slopes: NDArray[np.float64]  # (L, partners)

@@ -33,8 +33,8 @@ def test_the_moments_are_those_of_all_hours_and_forget_after_four_weeks():
     """Oracle: naive.pair_moments, which weights every hour at once."""
     rng = np.random.default_rng(3)
     for count in (5, 400, 1500):
-        hours = rng.normal(400.0, 3.0, (count, 4)) @ np.array([[1, 0.5, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-        rows, beside = pairs.new_loggers(3)
+        hours = rng.normal(400.0, 3.0, (count, 6)) @ rng.normal(size=(6, 6))
+        rows, beside = pairs.new_loggers(5)
         for hour in hours:
             rows["hour_sum"], rows["hour_slots"] = 2 * hour, 2
             pairs.end_hour(rows, beside["logger_cov"], beside["logger_offsets"], 0, True)
@@ -45,10 +45,10 @@ def test_the_moments_are_those_of_all_hours_and_forget_after_four_weeks():
 
 def test_a_logger_that_is_silent_for_days_leaves_the_others_moments_alone():
     rng = np.random.default_rng(4)
-    hours = rng.normal(400.0, 3.0, (300, 4))
+    hours = rng.normal(400.0, 3.0, (300, 6))
     found = []
     for silent in (False, True):
-        rows, beside = pairs.new_loggers(3)
+        rows, beside = pairs.new_loggers(5)
         for at, hour in enumerate(hours):
             rows["hour_sum"], rows["hour_slots"] = hour, 1
             if silent and 100 <= at < 200:
@@ -58,8 +58,8 @@ def test_a_logger_that_is_silent_for_days_leaves_the_others_moments_alone():
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_two_loggers_are_not_compared():
-    rows, beside = pairs.new_loggers(2)
+def test_four_loggers_are_not_compared():
+    rows, beside = pairs.new_loggers(4)
     assert len(rows) == 0
     assert all(array.size == 0 for array in beside.values())
 
@@ -85,12 +85,12 @@ def test_a_quiet_dma_stays_quiet():
     assert (scores[20 * DAY :, PRESSURE_TREND] > 0.0).any()
 
 
-def test_a_burst_is_found_within_the_hour_and_names_the_logger_beside_it():
+def test_a_burst_is_found_within_two_hours_and_names_the_logger_beside_it():
     start = 30.4
     alerts, _, _ = quiet_with(lambda f, p: loggers.leak(f, p, loggers.ramp(DAYS, start, 36, 6.0), at=3))
     first = next(a for a in alerts if a.detected_at >= START_MS + start * DAY * SLOT_MS)
     assert first.type == "burst"
-    assert first.detected_at - (START_MS + start * DAY * SLOT_MS) <= 4 * SLOT_MS
+    assert first.detected_at - (START_MS + start * DAY * SLOT_MS) <= 6 * SLOT_MS
     assert "pressure_below_neighbours" in first.reasons
     assert "p-3" in first.evidence.meters
     assert any("p-3" in text and "below what its neighbours say since" in text for text in first.evidence.for_)

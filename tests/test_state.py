@@ -11,6 +11,7 @@ import pytest
 
 from models.engine import Engine
 from models.network import parse_site
+from tests import loggers
 from tests.synthetic import NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, make_site, readings
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -157,3 +158,24 @@ def test_a_customer_meter_adds_24_bytes_to_a_state():
     town = NETWORK_TOML + "".join(f'[[meter]]\nid = "c{n}"\nkind = "flow"\ndma = "A"\n' for n in range(500))
     sizes = [len(Engine(parse_site(SITE_TOML, text), "A").snapshot()) for text in (NETWORK_TOML, town)]
     assert sizes[1] - sizes[0] == pytest.approx(500 * 24, abs=10)
+
+
+def test_a_state_of_format_3_goes_on_with_its_flows_as_before_and_loggers_that_begin_anew():
+    """It was made on 2026-11-27 by the engine before it compared pressure loggers, with a burst open."""
+    site = loggers.make_site()
+    flow, pressure = loggers.columns(20, seed=5)
+    loggers.leak(flow, pressure, loggers.ramp(20, 17.0, 20.0, 25.0), at=2)
+    block = loggers.readings(site, flow, pressure)
+    old = Engine(site, "D")
+    old.restore((FIXTURES / "state-format-3.bin").read_bytes())
+    assert old.open_events == 1
+    assert old._buffers.events["logger"].max() == -1
+    assert (old._buffers.loggers["hours"] == 0.0).all()
+    assert (old._buffers.calibrations["waiting"][3:] == -1.0).all()
+    half = len(block) - 300
+    result = old.step(block[half:])
+    assert len(result.detections) > 20
+    assert np.isfinite(result.detections["expected_m3h"]).all()
+    again = Engine(site, "D")
+    again.restore(old.snapshot())
+    assert again.snapshot() == old.snapshot()

@@ -21,6 +21,7 @@ DETECTOR: Final = Detector("pressure_step", prior_mean=5.0, prior_sd=1.5)
 DRIFT: Final = 1.0  # tuned to shifts of two standard deviations of a slot
 Z_CLIP: Final = 6.0  # one wild slot is not enough
 MIN_SLOTS: Final = 2
+MIN_SUM: Final = 4.0  # less is no evidence, however quiet the loggers have been
 GRADED: Final = 0.5  # of a fall's evidence that a second logger must have where the inflow says nothing
 FLOW_SPEAKS_Z: Final = 2.0  # of the summed net inflow's z over the square root of its slots
 
@@ -62,7 +63,7 @@ def update(loggers: Records, series: Records, inflows: int, slot_start_ms: int, 
     if loggers.shape[0] == 0:
         return np.nan, -1, -1
     last = loggers.shape[0] - 1
-    best, second, most, following, known = 0.0, 0.0, -1, -1, 0
+    best, second, most, known = 0.0, 0.0, -1, 0
     for i in range(last):
         logger = loggers[i]
         follow(logger, series[inflows + i]["residual"], series[0]["z"], slot_start_ms, limit)
@@ -70,9 +71,9 @@ def update(loggers: Records, series: Records, inflows: int, slot_start_ms: int, 
             continue
         known += 1
         if logger["cusum"] > best:
-            best, second, most, following = logger["cusum"], best, i, most
+            best, second, most = logger["cusum"], best, i
         elif logger["cusum"] > second:
-            second, following = logger["cusum"], i
+            second = logger["cusum"]
     if known == 0:
         return np.nan, -1, -1
     if most < 0:
@@ -80,6 +81,27 @@ def update(loggers: Records, series: Records, inflows: int, slot_start_ms: int, 
     logger = loggers[most]
     word = flow_word(logger)
     is_leak = word >= FLOW_SPEAKS_Z or (second >= GRADED * best and word > -FLOW_SPEAKS_Z)
-    if not is_leak or logger["slots"] < MIN_SLOTS or logger["z"] > -DRIFT or logger["raw"] > 0.0:
+    if not is_leak or logger["slots"] < MIN_SLOTS or logger["z"] > -DRIFT or logger["raw"] > 0.0 or best < MIN_SUM:
         return 0.0, -1, -1
-    return best, most, following if second >= GRADED * best else -1
+    if second < GRADED * best:
+        return best, most, -1
+    first, next_one = deepest(loggers, GRADED * best)
+    return best, first, next_one
+
+
+@njit(cache=False)
+def deepest(loggers: Records, least: float) -> tuple[int, int]:
+    """Of the loggers whose sum is at least `least`, the two with the deepest mean fall; -1 where there is none.
+
+    Sums are clipped, so that of several the deepest is nearest to the leak, not the first to reach the limit.
+    """
+    first, second = -1, -1
+    for i in range(loggers.shape[0] - 1):
+        if loggers[i]["cusum"] < least or loggers[i]["slots"] == 0:
+            continue
+        fall = loggers[i]["fall"] / loggers[i]["slots"]
+        if first < 0 or fall < loggers[first]["fall"] / loggers[first]["slots"]:
+            first, second = i, first
+        elif second < 0 or fall < loggers[second]["fall"] / loggers[second]["slots"]:
+            second = i
+    return first, second

@@ -12,12 +12,12 @@ import numpy as np
 from numba import njit
 
 from models.detectors.kind import Detector
-from models.pairs import SPREAD_FLOOR
 from models.schema import Record, Records
 
 DETECTOR: Final = Detector("pressure_trend", prior_mean=3.5, prior_sd=1.0)
 RUN_DAYS: Final = 10
 LEAST_DAYS: Final = 2
+SPREAD_FLOOR: Final = 1e-4  # of the mean pressure, for the mean of a day
 LEAST_KNOWN: Final = 5  # days that a spread is made of
 Z_CLIP: Final = 12.0
 
@@ -30,7 +30,7 @@ def evidence(logger: Record) -> tuple[float, int]:
     """
     if np.isnan(logger["days"][0]) or logger["day_count"] < LEAST_KNOWN:
         return np.nan, 0
-    spread = max(logger["day_spread"], 0.5 * SPREAD_FLOOR * abs(logger["mean"]))
+    spread = max(logger["day_spread"], SPREAD_FLOOR * abs(logger["mean"]))
     known = max(logger["offset_hours"] / 24.0, 1.0)
     best, length = 0.0, 0
     total, count = 0.0, 0
