@@ -103,7 +103,7 @@ def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_
         event["pressure_z"] = np.nan
         event["coverage"] = np.nan
         event["logger"] = event["second_logger"] = -1
-        event["fall_kpa"] = np.nan
+        event["fall_kpa"] = 0.0
         event["fall_ms"] = NEVER
         return i
     return -1

@@ -378,11 +378,11 @@ def keep(loggers: Records, offsets: NDArray[np.float64], quiet_offsets: NDArray[
 
 @njit(cache=False)
 def bring_back(loggers: Records, offsets: NDArray[np.float64], quiet_offsets: NDArray[np.float64]) -> None:
-    """The last leak is gone: what was kept holds again."""
+    """The last leak is gone: what was kept holds again, but may be weeks old, and is believed like three days."""
     offsets[:] = quiet_offsets
     for i in range(loggers.shape[0] - 1):
         forget(loggers[i])
-        loggers[i]["offset_hours"] = loggers[i]["quiet_hours"]
+        loggers[i]["offset_hours"] = min(loggers[i]["quiet_hours"], SETTLE_HOURS)
         loggers[i]["moved"] = 0.0
 
 
