@@ -98,7 +98,7 @@ def new_loggers(loggers: int) -> tuple[Records, dict[str, NDArray[Any]]]:
 def residual(partners: NDArray[np.int32], slopes: NDArray[np.float64], lifted: NDArray[np.float64], i: int) -> float:
     """Median over the partners of logger i of (own - slope * partner's), kPa; NaN with fewer than two partners.
 
-    `lifted` (L,): pressures less pivot and less what the inflow explains, NaN when missing. Oracle: naive.pair_residual.
+    `lifted` (L,): pressures less pivot and less what the inflow explains, NaN when missing. Oracle: tests/naive_pairs.py.
     """
     if np.isnan(lifted[i]):
         return np.nan
@@ -232,7 +232,7 @@ def offset_step(logger: Record) -> float:
 def learn_moments(loggers: Records, cov: NDArray[np.float64]) -> None:
     """Take the means of the hour under way into means and covariances; a logger without any is left as it is.
 
-    Exponentially weighted over four weeks, less while there are fewer. Oracle: naive.pair_moments.
+    Exponentially weighted over four weeks, less while there are fewer. Oracle: tests/naive_pairs.py.
     """
     n = loggers.shape[0]
     delta, gain = np.full(n, np.nan), np.zeros(n)

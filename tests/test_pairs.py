@@ -8,7 +8,7 @@ import pytest
 from models import pairs
 from models.detectors import PRESSURE_STEP, PRESSURE_TREND
 from models.schema import PRESSURE
-from tests import loggers, naive
+from tests import loggers, naive_pairs
 from tests.synthetic import DAY, SLOT_MS, START_MS
 
 DAYS = 45
@@ -16,7 +16,7 @@ DAYS = 45
 
 @pytest.mark.parametrize("missing", [(), (2,), (0,), (1, 2, 3, 4)])
 def test_the_residual_is_the_median_over_the_partners_that_are_there(missing):
-    """Oracle: naive.pair_residual."""
+    """Oracle: naive_pairs.pair_residual."""
     rng = np.random.default_rng(7)
     _, beside = pairs.new_loggers(6)
     partners, slopes = beside["logger_partners"], rng.normal(1.0, 0.3, (6, 5))
@@ -25,12 +25,12 @@ def test_the_residual_is_the_median_over_the_partners_that_are_there(missing):
     lifted = rng.normal(size=6)
     lifted[list(missing)] = np.nan
     got = [pairs.residual(partners, slopes, lifted, i) for i in range(6)]
-    expected = [naive.pair_residual(lifted, partners, slopes, i) for i in range(6)]
+    expected = [naive_pairs.pair_residual(lifted, partners, slopes, i) for i in range(6)]
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_the_moments_are_those_of_all_hours_and_forget_after_four_weeks():
-    """Oracle: naive.pair_moments, which weights every hour at once."""
+    """Oracle: naive_pairs.pair_moments, which weights every hour at once."""
     rng = np.random.default_rng(3)
     for count in (5, 400, 1500):
         hours = rng.normal(400.0, 3.0, (count, 6)) @ rng.normal(size=(6, 6))
@@ -38,7 +38,7 @@ def test_the_moments_are_those_of_all_hours_and_forget_after_four_weeks():
         for hour in hours:
             rows["hour_sum"], rows["hour_slots"] = 2 * hour, 2
             pairs.end_hour(rows, beside["logger_cov"], beside["logger_offsets"], 0, True)
-        mean, cov = naive.pair_moments(hours, pairs.MEMORY_HOURS)
+        mean, cov = naive_pairs.pair_moments(hours, pairs.MEMORY_HOURS)
         np.testing.assert_allclose(rows["mean"], mean, rtol=1e-9)
         np.testing.assert_allclose(beside["logger_cov"], cov, rtol=1e-6, atol=1e-9)
 
