@@ -13,8 +13,9 @@ import functools
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -22,6 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calendar import FIRST_YEAR, LAST_YEAR, DayClass, day_codes
 from models.config import ConfigError, Key, nearest, read_table
 from models.toml import network_pieces, read_toml
 from models.topology import Topology
@@ -94,10 +96,19 @@ class Site:
     accept_after_days: int
     dma_row: dict[str, int] = field(repr=False)
     meter_row: dict[str, int] = field(repr=False)
+    country: str | None = None
+    subdivision: str | None = None
+    classes: Mapping[date, DayClass] = field(default_factory=dict, repr=False)
+    """Holidays and make-up workdays."""
 
     @functools.cached_property
     def _topology(self) -> Topology:
         return Topology(self.dma_row, self.meters, self.valves)
+
+    @functools.cached_property
+    def days(self) -> NDArray[np.uint8]:
+        """What each local day is like (`calendar.day_codes`)."""
+        return day_codes(self.classes, clock_change_days(self.timezone))
 
     @property
     def incidence(self) -> NDArray[np.int8]:
@@ -176,6 +187,11 @@ _SITE_KEYS = {
     "night": Key(dict, "a table", {}),
     "stream": Key(dict, "a table", {}),
     "alerts": Key(dict, "a table", {}),
+    "calendar": Key(dict, "a table", {}),
+}
+_CALENDAR_KEYS = {
+    "country": Key(str, "an ISO 3166 code of two letters, e.g. 'IT'", check=re.compile(r"[A-Z]{2}").fullmatch),  # type: ignore[arg-type]
+    "subdivision": Key(str, "the code of a part of the country, e.g. 'BZ'", check=_ID.fullmatch),  # type: ignore[arg-type]
 }
 _NIGHT_KEYS = {
     "start": Key(str, "'HH:MM' local time", "02:00", check=_is_clock),
@@ -329,8 +345,8 @@ def _read_network(
     return dmas, meters, rows, _read_valves(valves, dmas, faults)
 
 
-def parse_site(site_toml: str, network_toml: str) -> Site:
-    """The site of the texts of site.toml and network.toml.
+def parse_site(site_toml: str, network_toml: str, classes: Mapping[date, DayClass] | None = None) -> Site:
+    """The site of the texts of site.toml and network.toml, and the holidays and make-up workdays of its calendar.
 
     Raises ConfigError naming every fault: the file, the table, the key, what was found and what was possible.
     """
@@ -339,6 +355,9 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
     night = read_table(site["night"], _NIGHT_KEYS, "site.toml: [night]", faults)
     stream = read_table(site["stream"], _STREAM_KEYS, "site.toml: [stream]", faults)
     alerts = read_table(site["alerts"], _ALERT_KEYS, "site.toml: [alerts]", faults)
+    calendar = read_table(site["calendar"], _CALENDAR_KEYS, "site.toml: [calendar]", faults)
+    if calendar["subdivision"] is not None and calendar["country"] is None:
+        faults.append("site.toml: [calendar]: key 'country' is missing; possible: the country of the subdivision")
     if _clock(night["end"]) - _clock(night["start"]) < 60:
         found = f"{night['start']} to {night['end']}"
         faults.append(f"site.toml: [night]: key 'end': found {found}; possible: at least an hour after 'start'")
@@ -372,12 +391,15 @@ def parse_site(site_toml: str, network_toml: str) -> Site:
         accept_after_days=alerts["acceptAfterDays"],
         dma_row={dma: row for row, dma in enumerate(dmas)},
         meter_row=meter_row,
+        country=calendar["country"],
+        subdivision=calendar["subdivision"],
+        classes=classes or {},
     )
 
 
 @functools.cache
 def utc_offsets_s(
-    timezone: str, first_year: int = 1990, last_year: int = 2060
+    timezone: str, first_year: int = FIRST_YEAR, last_year: int = LAST_YEAR
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """When the zone's offset changes (epoch ms, ascending) and the offset from then on (s).
 
@@ -405,3 +427,9 @@ def utc_offsets_s(
         else:
             moment = following
     return np.array(changes, np.int64), np.array(offsets, np.int64)
+
+
+def clock_change_days(timezone: str) -> list[int]:
+    """Local days (since 1970-01-01) on which the zone's offset changes."""
+    changes, offsets = utc_offsets_s(timezone)
+    return [int(day) for day in (changes[1:] + offsets[1:] * 1000) // 86_400_000]

@@ -51,6 +51,7 @@ class Params(NamedTuple):
     pressure_channel: NDArray[np.int32]  # (S - inflows,)
     zone_changes_ms: NDArray[np.int64]
     zone_offsets_s: NDArray[np.int64]
+    days: NDArray[np.uint8]  # what each local day is like (calendar.day_of)
 
 
 def channel_rows(site: Site, dma: str) -> tuple[list[int], list[int]]:
@@ -93,4 +94,5 @@ def params_of(site: Site, dma: str) -> Params:
         pressure_channel=np.array(pressures, np.int32),
         zone_changes_ms=changes,
         zone_offsets_s=offsets,
+        days=site.days,
     )

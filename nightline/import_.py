@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from models.config import ConfigError
+from nightline.calendars import rules_of
+
 if TYPE_CHECKING:
     from training.importers.wide_csv import Imported
 
@@ -21,6 +24,8 @@ def import_() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The site folder to make.")
 @click.option("--name", help="Name of the site; default: the name of the folder.")
 @click.option("--timezone", help="IANA zone of naive times and of the night, e.g. Europe/Rome; default: UTC.")
+@click.option("--country", help="ISO code, e.g. IT: its public holidays are expected like Sundays.")
+@click.option("--subdivision", help="Code of a part of the country with holidays of its own, e.g. BZ.")
 @click.option("--unit", default="m3/h", show_default=True, help="Unit of flow columns whose name does not end in one.")
 @click.option("--pressure", multiple=True, metavar="PATTERN", help="Columns that are pressures, e.g. 'P_*'.")
 @click.option("--pressure-unit", default="kPa", show_default=True, help="kPa, MPa, bar or m[H2O].")
@@ -41,6 +46,8 @@ def csv_(
     out: Path,
     name: str | None,
     timezone: str | None,
+    country: str | None,
+    subdivision: str | None,
     unit: str,
     pressure: tuple[str, ...],
     pressure_unit: str,
@@ -58,10 +65,14 @@ def csv_(
     """
     from training.importers.wide_csv import CsvOptions, import_csv  # noqa: PLC0415 - pyarrow only when it is used
 
+    if faults := rules_of(country, subdivision).faults:
+        raise ConfigError(faults)
     title = name or out.resolve().name
     options = CsvOptions(
         name=title,
         timezone=timezone,
+        country=country,
+        subdivision=subdivision,
         unit=unit,
         pressure=pressure,
         pressure_unit=pressure_unit,

@@ -187,8 +187,22 @@ def _meter_table(column: Column) -> str:
     return _table("meter", values, column.note)
 
 
-def write_site(folder: Path, name: str, zone: tuple[str, str], dmas: Iterable[Dma], columns: Iterable[Column]) -> None:
-    """site.toml and network.toml; `zone` is the time zone and a sentence about it.
+def _calendar_table(country: str | None, subdivision: str | None) -> str:
+    lines = [f'country = "{country}"' if country else '# country = "IT"']
+    if subdivision:
+        lines.append(f'subdivision = "{subdivision}"')
+    return "\n".join(lines)
+
+
+def write_site(
+    folder: Path,
+    name: str,
+    zone: tuple[str, str],
+    dmas: Iterable[Dma],
+    columns: Iterable[Column],
+    calendar: tuple[str | None, str | None] = (None, None),
+) -> None:
+    """site.toml and network.toml; `zone` is the time zone and a sentence about it, `calendar` country and subdivision.
 
     Raises ConfigError, before writing, for a site that would not pass its own check.
     """
@@ -198,6 +212,11 @@ name = "{name}"
 
 # {" ".join(zone[1].split())}
 timezone = "{zone[0]}"
+
+[calendar]
+# Public holidays are expected like Sundays. Days that the country's rules do not know belong into holidays.csv in this
+# folder: date,name,class with class holiday or workday (a weekend day that is worked).
+{_calendar_table(*calendar)}
 
 [night]
 # Local time. The minimum night flow is looked for in here.

@@ -46,6 +46,8 @@ class CsvOptions:
 
     name: str
     timezone: str | None = None
+    country: str | None = None
+    subdivision: str | None = None
     unit: str = "m3/h"
     pressure: tuple[str, ...] = ()
     pressure_unit: str = "kPa"
@@ -86,7 +88,14 @@ def import_csv(source: Path, out: Path, options: CsvOptions) -> Imported:
     if options.timezone is None:
         note += " It was not given at the import, so UTC was taken: set it to the utility's own."
     with new_site(out, source, force=options.force) as fresh:
-        write_site(fresh, valid_id(options.name, "site"), (zone, note), [Dma(d, n, slot) for d, n in dmas], columns)
+        write_site(
+            fresh,
+            valid_id(options.name, "site"),
+            (zone, note),
+            [Dma(d, n, slot) for d, n in dmas],
+            columns,
+            calendar=(options.country, options.subdivision),
+        )
         with Rejects(fresh / "rejects.csv") as rejects:
             made = fresh / "readings" / "readings.csv.gz"
             rows = write_readings(table, time, columns, out=made, rejects=rejects, pattern=options.time_format)
