@@ -16,7 +16,8 @@ from models.network import longest_lateness_minutes
 from models.params import channel_rows, params_of
 from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
 from models.slots import LATE, PENDING, admit, fit_ring
-from models.state import DETECTION, EVENT, Buffers, new_buffers, restore, snapshot
+from models.snapshots import restore, snapshot
+from models.state import DETECTION, EVENT, Buffers, new_buffers
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

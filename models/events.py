@@ -44,18 +44,6 @@ def known_excess(events: Records) -> float:
 
 
 @njit(cache=False)
-def is_unsettled(events: Records, slot_end_ms: int) -> bool:
-    """True while a young or a fading event makes the flow unfit to learn from."""
-    for i in range(events.shape[0]):
-        event = events[i]
-        if event["type"] in (BURST_EVENT, BOUNDARY_VALVE, NIGHT_FLOW_LEAK) and (
-            slot_end_ms - event["detected_ms"] < SETTLING_MS or event["below_ms"] != NEVER or event["less_ms"] != NEVER
-        ):
-            return True
-    return False
-
-
-@njit(cache=False)
 def is_any_leak_open(events: Records) -> bool:
     """True while any event but a meter fault is open."""
     for i in range(events.shape[0]):
@@ -148,15 +136,16 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
     NDF (h/day) = sum over 24 h of (P_i / P_MNF)^N1 with N1 = 1 (mixed leaks), from the loggers' expected pressures.
     """
     event["mean_m3h"] = b.series[0]["mean_level"]
+    event["learned_days"] = b.row[0]["learned_hours"] / 24.0
     slots_of_day = b.levels.shape[1] // 7
     all_day = at_night = 0.0
     hours_night = 0.0
     for s in range(p.inflows, b.levels.shape[0]):
         for k in range(b.levels.shape[1]):
             minute = (k % slots_of_day) * 1440 // slots_of_day
-            all_day += b.levels[s, k]
+            all_day += b.levels[s, k] + b.series[s]["level"]
             if p.night_start_min <= minute < p.night_end_min:
-                at_night += b.levels[s, k]
+                at_night += b.levels[s, k] + b.series[s]["level"]
                 hours_night += p.slot_hours / (b.levels.shape[0] - p.inflows)
     if at_night > 0.0:
         hours = 168.0

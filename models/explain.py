@@ -20,6 +20,7 @@ from models.events import (
     RAISED,
     THRESHOLD,
 )  # fmt: skip
+from models.profile import CAUTIOUS, PHASE_HOURS
 from models.schema import (
     NEVER,
     SCHEMA_VERSION,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from models.network import Meter, Site
 
 NAMESPACE: Final = uuid.UUID("6e1d7a52-3f5c-5d0e-9b1a-4c2f7a9e8d10")
+YOUNG: Final = 2.0 / 3.0
 PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a word for or against
 SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
 BAND: Final = {"night_flow_leak": "mnf", "burst": "net_inflow", "boundary_valve": "net_inflow", "meter_fault": "flow"}
@@ -149,13 +151,20 @@ def _pressure_word(transition: Any) -> int:
 
 
 def _confidence(transition: Any) -> float:
-    """The strongest score, moved a tenth by each further voice; never certain."""
+    """The strongest score, moved a tenth by each further voice, less while the DMA warms up; never certain."""
     if transition["type"] == METER_FAULT:
         return 0.95
     scores = transition["scores"]
     others = int((scores >= CORROBORATED).sum()) - 1
     value = float(transition["score"]) + 0.1 * max(others, 0) - 0.1 * _pressure_word(transition)
-    return round(min(max(value, 0.05), 0.99), 3)
+    return round(min(max(value * _of_a_long_past(transition), 0.05), 0.99), 3)
+
+
+def _of_a_long_past(transition: Any) -> float:
+    """What an alarm is worth by the length of the past that it is judged by: two thirds after two weeks, all after six."""
+    warming, cautious = (hours / 24.0 for hours in PHASE_HOURS)
+    share = (float(transition["learned_days"]) - warming) / (cautious - warming)
+    return YOUNG + (1.0 - YOUNG) * min(max(share, 0.0), 1.0)
 
 
 def _reasons(transition: Any) -> list[str]:
@@ -200,6 +209,8 @@ def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[lis
         speaks_for.append(f"{neighbour} lost what this DMA gained")
     if transition["amended_m3"] > 0.0:
         speaks_for.append(f"late readings show {float(transition['amended_m3']):.1f} m³ more lost")
+    if transition["learned_days"] * 24.0 < PHASE_HOURS[CAUTIOUS]:
+        against.append(f"only {transition['learned_days']:.0f} days of its own past are known")
     word = _pressure_word(transition)
     if word:
         text = f"pressure {'fell' if word < 0 else 'rose'} by {abs(float(transition['pressure_z'])):.1f} of its usual spread"

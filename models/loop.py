@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 
 from models import calibration
 from models.borrow import borrowed
+from models.calendar import CLOCK_CHANGE, day_of
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
-from models.events import is_any_leak_open, is_unsettled, known_excess
+from models.events import is_any_leak_open, known_excess
 from models.features import slot_features
 from models.forest import Forest
 from models.gaps import missing_flows, note_gap
 from models.lifecycle import follow, judge_meter, judge_night, raise_burst
 from models.meters import net_inflow, partial_inflow, watch_flat
 from models.params import Params
-from models.profile import expect, learn
-from models.schema import NEVER, Records
+from models.profile import PHASE_HOURS, SETTLED, expect, follow_band, learn
+from models.schema import NEVER, Record, Records
 from models.slots import drop_until, fill_slots, in_order
 from models.state import Buffers
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
-BAND_SPREADS = 3.0
+HOUR_MS = 3_600_000
 
 
 @njit(cache=False, forceinline=True)
@@ -75,11 +76,14 @@ def fill_series(b: Buffers, p: Params, values: NDArray[np.float64]) -> float:
 
 
 @njit(cache=False, forceinline=True)
-def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float) -> None:
+def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, known: float) -> None:
     """Expectation and residual of every series, and the mean word of the pressure loggers."""
     total, loggers = 0.0, 0
     for s in range(b.series.shape[0]):
-        expect(b.series[s], b.levels[s], b.weeks[s], b.spreads[s], slot, spread_bin, known if s == 0 else 0.0)
+        expect(
+            b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin, kind,
+            known if s == 0 else 0.0,
+        )  # fmt: skip
         if s >= p.inflows and not np.isnan(b.series[s]["z"]):
             # pressure drift matters in both directions: a booster that runs lower all day is not a burst
             total += (b.series[s]["residual"] - b.series[s]["drift"]) / b.series[s]["spread"]
@@ -97,20 +101,23 @@ def detect(
     slot_start_ms: int,
     day: int,
     minute: int,
+    weekday: int,
+    kind: int,
     known: float,
 ) -> bool:
     """Run every detector on this slot and calibrate its statistic into `scores`; True when a night was closed."""
     row = b.row[0]
     night_over = False
     scores[NIGHT_FLOW] = 0.0
-    in_window = p.night_start_min <= minute < p.night_end_min
+    # when the clock changes the window lasts an hour less or more, so its minimum is no MNF
+    in_window = p.night_start_min <= minute < p.night_end_min and kind != CLOCK_CHANGE
     if in_window and b.nights[day % b.nights.shape[0]]["day"] != day:
         if row["night_day"] != day:
             row["night_day"], row["night_slots"], row["night_valid"] = day, 0, 0
             row["night_best_m3h"], row["night_start_ms"] = np.inf, slot_start_ms
         night_flow.collect(row, b.night_flow, b.series[0]["value"] - known)
         if minute + p.slot_ms // MINUTE_MS >= p.night_end_min:
-            statistic = night_flow.update(row, b.nights, b.series[0]["mean_level"])
+            statistic = night_flow.update(row, b.nights, weekday, kind, b.series[0])
             scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistic)
             row["night_day"] = NEVER
             night_over = True
@@ -153,14 +160,37 @@ def push_rings(b: Buffers, p: Params, features: NDArray[np.float32]) -> None:
 
 
 @njit(cache=False, forceinline=True)
-def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, known: float, slot_end_ms: int) -> None:
-    """Teach every profile this slot. The DMA's own is spared what an unsettled event brings."""
-    settled = not is_unsettled(b.events, slot_end_ms)
+def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, known: float) -> None:
+    """Teach every profile this slot; the DMA's own is frozen while a leak event is open.
+
+    Its size is never known well enough: what an event's excess leaves over would be learned within days. (Learning the flow
+    less the excess of settled events finds 2 of L-Town's 8 incipient leaks instead of 3, 2026-11-27.)
+    """
+    is_quiet = not is_any_leak_open(b.events)
+    if is_quiet:
+        follow_band(b.series[0], p.slot_hours)
     for s in range(b.series.shape[0]):
         learn(
-            b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin,
-            known if s == 0 else 0.0, p.slot_hours, settled or s > 0,
+            b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin, kind,
+            known if s == 0 else 0.0, p.slot_hours, is_quiet or s > 0,
         )  # fmt: skip
+
+
+@njit(cache=False, forceinline=True)
+def warm_up(row: Record, p: Params, slot_end_ms: int, has_value: bool) -> int:
+    """Count what is learned and how far the DMA has warmed up; returns when this phase ends, NEVER for the last one."""
+    if row["phase_ms"] == NEVER:
+        row["phase_ms"] = slot_end_ms - p.slot_ms
+    if row["phase"] == SETTLED:
+        return NEVER
+    if has_value:
+        row["learned_hours"] += p.slot_hours
+    if row["learned_hours"] >= PHASE_HOURS[row["phase"]]:
+        row["phase"] += 1
+        row["phase_ms"] = slot_end_ms
+        if row["phase"] == SETTLED:
+            return NEVER
+    return slot_end_ms + int((PHASE_HOURS[row["phase"]] - row["learned_hours"]) * HOUR_MS)
 
 
 @njit(cache=False, forceinline=True)
@@ -188,7 +218,7 @@ def close_slots(
                 continue
             row["started"] = 1
         day, minute = local_time(p, end_ms - p.slot_ms)
-        weekday = (day + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+        weekday, kind = day_of(p.days, day)
         slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
         spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
 
@@ -200,27 +230,34 @@ def close_slots(
         partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
         coverage = fill_series(b, p, values[i])
         known = known_excess(b.events)
-        expect_all(b, p, slot, spread_bin, known)
+        expect_all(b, p, slot, spread_bin, kind, known)
+        if kind == CLOCK_CHANGE and minute < p.night_end_min:
+            # people live by the clock, roof tanks and logger clocks may not: that night says nothing, its morning does
+            b.series[0]["z"] = np.nan
         if is_gap:
             note_gap(b, missing, partial, end_ms)
         out = detections[written]
         push_rings(b, p, out["features"])
-        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, known)
+        night_over = detect(
+            b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, weekday, kind, known
+        )
 
         own = b.series[0]
         expected = own["foreseen"]
         out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = end_ms, own["value"], expected
-        out["lower_m3h"] = expected - BAND_SPREADS * own["spread"]
-        out["upper_m3h"] = expected + BAND_SPREADS * own["spread"]
+        out["lower_m3h"] = expected - own["band"] * own["spread"]
+        out["upper_m3h"] = expected + own["band"] * own["spread"]
         out["coverage"] = coverage
         out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
+        out["phase_until_ms"] = warm_up(row, p, end_ms, not np.isnan(own["value"]))
+        out["phase"], out["phase_since_ms"] = row["phase"], row["phase_ms"]
         written += 1
 
         count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
         if night_over:
             count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
         count = follow(b, p, end_ms, coverage, transitions, count)
-        learn_all(b, p, slot, spread_bin, known_excess(b.events), end_ms)
+        learn_all(b, p, slot, spread_bin, kind, known_excess(b.events))
     return written, count
 
 

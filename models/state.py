@@ -1,24 +1,18 @@
-"""All that one DMA's engine remembers: a handful of arrays, each field commented, snapshot and restore as one blob."""
+"""All that one DMA's engine remembers: a handful of arrays, each field commented."""
 
 from __future__ import annotations
 
-import math
-import zlib
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import CALIBRATION
 from models.detectors import DETECTORS
 from models.features import FEATURES
-from models.profile import SERIES, SPREAD_BINS
+from models.profile import FIRST_BAND, FIRST_WIDTH_HOURS, FIRST_WIDTHS, SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
-from models.wire import FOREIGN, brief, shown
 
-FORMAT: Final = 3  # 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
-READABLE: Final = (2, 3)
 MAX_EVENTS: Final = 16
 NIGHTS: Final = 56
 GAPS: Final = 96  # a day at 15 min
@@ -60,6 +54,9 @@ ROW = np.dtype(
         ("frontier_ms", "<i8"),  # end of the newest closed slot; NEVER before the first reading
         ("started", "u1"),  # 1 once a slot has held a value
         ("day", "<i8"),  # local day under way, days since the epoch
+        ("phase", "u1"),  # how far the DMA has warmed up: profile.WARMING, CAUTIOUS, SETTLED
+        ("phase_ms", "<i8"),  # since when
+        ("learned_hours", "<f8"),  # with a net inflow, so far
         ("night_day", "<i8"),  # local day of the night being collected, NEVER outside the window
         ("night_slots", "<i4"),  # slots of the window so far
         ("night_valid", "<i4"),  # of these with a net inflow
@@ -85,6 +82,7 @@ NIGHT = np.dtype(
     [
         ("day", "<i8"),
         ("start_ms", "<i8"),  # of its window
+        ("weekday", "i1"),  # Monday 0; -1 for a holiday or make-up workday, which no other night is held against
         ("mnf_m3h", "<f8"),
         ("z", "<f8"),  # against the nights before it; NaN while warming up, and once it has raised an event
     ]
@@ -121,6 +119,7 @@ EVENT = np.dtype(
         ("pressure_z", "<f4"),  # NaN where there are no loggers
         ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
+        ("learned_days", "<f4"),  # of the DMA's past when raised
     ]
 )
 """An open event; the same record, copied, is a transition."""
@@ -144,6 +143,9 @@ DETECTION = np.dtype(
         ("upper_m3h", "<f8"),
         ("coverage", "<f4"),  # share of the DMA's own flow and level meters that had a value
         ("learnable", "?"),  # no event open and past warm-up: fit for training
+        ("phase", "u1"),  # 0 warming up: nothing is judged; 1 cautious: judged by a short past; 2 settled
+        ("phase_since_ms", "<i8"),
+        ("phase_until_ms", "<i8"),  # if no reading is missing from now on; NEVER when settled
         ("features", "<f4", (len(FEATURES),)),
         ("scores", "<f4", (len(DETECTORS),)),  # 0.5 is the threshold
     ]
@@ -178,7 +180,7 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
     slots_of_week = 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
     row, channel = np.zeros(1, ROW), np.zeros(channels, CHANNEL)
-    for name in ("frontier_ms", "day", "night_day", "night_start_ms", "night_shift_ms", "burst_start_ms"):
+    for name in ("frontier_ms", "day", "phase_ms", "night_day", "night_start_ms", "night_shift_ms", "burst_start_ms"):
         row[name] = NEVER
     row["night_best_m3h"] = np.inf
     row["mnf_m3h"] = row["mnf_expected_m3h"] = row["mnf_spread_m3h"] = row["pressure_z"] = row["forest_score"] = np.nan
@@ -190,11 +192,13 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
     lines = np.zeros(series, SERIES)
     for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
+    lines["unrest"] = 1.0
+    lines["band"], lines["widths"], lines["width_hours"] = FIRST_BAND, FIRST_WIDTHS, FIRST_WIDTH_HOURS
     nights = np.zeros(NIGHTS, NIGHT)
     nights["day"] = NEVER
     calibrations = np.zeros(len(DETECTORS), CALIBRATION)
     for number, detector in enumerate(DETECTORS):
-        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
+        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, detector.law, 5.0, -1.0, -1.0)
     events = np.zeros(MAX_EVENTS, EVENT)
     events["type"] = -1
     gaps = np.zeros(GAPS, GAP)
@@ -219,81 +223,3 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         events=events,
         gaps=gaps,
     )
-
-
-ANY_LENGTH: Final = ("heard", "pending")
-
-
-class _Header(msgspec.Struct):
-    format: int
-    dma: str
-    fingerprint: str
-    crc: int
-    arrays: dict[str, tuple[int, ...]]  # name -> shape, in the order of the bytes
-
-
-def snapshot(dma: str, fingerprint: str, arrays: dict[str, NDArray[Any]]) -> bytes:
-    """One blob: header line, then the arrays' bytes in order."""
-    body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-    shapes = {name: array.shape for name, array in arrays.items()}
-    return msgspec.json.encode(_Header(FORMAT, dma, fingerprint, zlib.crc32(body), shapes)) + b"\n" + body
-
-
-def restore(
-    blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]
-) -> dict[str, NDArray[Any]]:
-    """Arrays of a snapshot by name, each of the dtype of its namesake in `like` and of its shape.
-
-    `is_customer` tells it of each of the DMA's meters, for a snapshot of format 2, which has a CHANNEL of each. Only `heard`
-    and `pending` may be of another length. Raises ValueError when the blob is torn, of another format, of another DMA, or
-    of another network.
-    """
-    head, _, body = blob.partition(b"\n")
-    try:
-        header = msgspec.json.decode(head, type=_Header)
-    except FOREIGN as error:
-        raise ValueError(f"state of {dma!r} is torn: {brief(error)}") from None
-    if header.format not in READABLE:
-        possible = ", ".join(map(str, READABLE))
-        raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {possible}")
-    if (header.dma, header.fingerprint) != (dma, fingerprint):
-        found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
-        raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
-    if header.format == 2:
-        like = {name: array for name, array in like.items() if name != "customers"}
-        like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
-    if set(header.arrays) != set(like):
-        raise ValueError(f"state of {dma!r}: found arrays {brief(sorted(header.arrays))}; possible: {sorted(like)}")
-    for name, shape in header.arrays.items():
-        wanted = like[name].shape
-        fits = len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] >= 0
-        if not fits or (shape != wanted and name not in ANY_LENGTH):
-            raise ValueError(f"state of {dma!r}: array {name!r}: found shape {brief(shape)}; possible: {wanted}")
-    sizes = {name: math.prod(shape) * like[name].itemsize for name, shape in header.arrays.items()}
-    if sum(sizes.values()) != len(body) or zlib.crc32(body) != header.crc:
-        raise ValueError(f"state of {dma!r} is torn: {len(body)} bytes with a wrong length or checksum")
-    arrays: dict[str, NDArray[Any]] = {}
-    start = 0
-    for name, shape in header.arrays.items():
-        flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
-        arrays[name] = flat.reshape(shape).copy()
-        start += sizes[name]
-    return _from_format_2(arrays, dma, is_customer) if header.format == 2 else arrays
-
-
-def _from_format_2(arrays: dict[str, NDArray[Any]], dma: str, is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """With customer meters apart from the others, which close ranks."""
-    channels = arrays["channels"]
-    customers = np.zeros(int(is_customer.sum()), CUSTOMER)
-    for name in CUSTOMER.names or ():
-        customers[name] = channels[name][is_customer]
-    place = np.where(is_customer, -1, np.cumsum(~is_customer) - 1)
-    events = arrays["events"]
-    of_a_meter = (events["type"] >= 0) & (events["channel"] != -1)
-    for array, used in ((arrays["pending"], np.ones(len(arrays["pending"]), bool)), (events, of_a_meter)):
-        found = array["channel"][used]
-        if ((found < 0) | (found >= len(place))).any() or (place[found] < 0).any():
-            raise ValueError(f"state of {dma!r}: found readings or events of meters that it does not have")
-        array["channel"][used] = place[found]
-    heard = np.ascontiguousarray(arrays["heard"][:, ~is_customer])
-    return {**arrays, "channels": channels[~is_customer], "customers": customers, "heard": heard}

@@ -90,6 +90,7 @@ def test_detections_hold_every_closed_slot_with_named_features_and_scores(out: P
     _, results = run(make_site(), [block])
     table = pq.read_table(out / "detections.parquet")
     names = ["dma", "slot_end_ms", "observed_m3h", "expected_m3h", "lower_m3h", "upper_m3h", "coverage", "learnable"]
+    names += ["phase", "phase_since_ms", "phase_until_ms"]
     assert table.column_names == [*names, *FEATURES, *(detector.name for detector in DETECTORS)]
     of = np.array(table.column("dma").to_pylist())
     for dma, steps in results.items():

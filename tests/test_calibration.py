@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from models.calibration import CALIBRATION, QUARANTINE_DAYS, alarm, end_day, observe, score, threshold
+from models.detectors.kind import EXPONENTIAL, GUMBEL
 
 
 @pytest.fixture
 def calibration():
     fresh = np.zeros(1, CALIBRATION)
-    fresh[0] = (2.0, 1.0, 5.0, -1.0, -1.0)
+    fresh[0] = (2.0, 1.0, GUMBEL, 5.0, -1.0, -1.0)
     return fresh
 
 
@@ -26,9 +27,19 @@ def test_the_threshold_is_passed_once_in_the_return_period():
     rng = np.random.default_rng(0)
     maxima = rng.gumbel(5.0, 1.5, 400)
     calibration = np.zeros(1, CALIBRATION)
-    calibration[0] = (maxima.mean(), maxima.var(), 90.0, -1.0, -1.0)
+    calibration[0] = (maxima.mean(), maxima.var(), GUMBEL, 90.0, -1.0, -1.0)
     expected = 5.0 - 1.5 * np.log(-np.log(1 - 1 / 200))
     assert threshold(calibration[0], 200.0) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_threshold_of_a_cusum_is_passed_once_in_the_return_period_too():
+    """Oracle: simulated exponential maxima."""
+    rng = np.random.default_rng(0)
+    maxima = 1.0 + rng.exponential(1.5, 100_000)
+    calibration = np.zeros(1, CALIBRATION)
+    calibration[0] = (maxima.mean(), maxima.var(), EXPONENTIAL, 90.0, -1.0, -1.0)
+    assert threshold(calibration[0], 200.0) == pytest.approx(1.0 + 1.5 * np.log(200.0), rel=0.05)
+    assert 200.0 * np.mean(maxima > threshold(calibration[0], 200.0)) == pytest.approx(1.0, abs=0.3)
 
 
 def test_a_day_is_learned_a_week_later(calibration):

@@ -52,7 +52,7 @@ def nights_of(values, day=20_000):
     nights["day"] = NEVER
     for back, value in enumerate(reversed(values), 1):
         if not np.isnan(value):
-            nights[(day - back) % NIGHTS] = (day - back, (day - back) * 86_400_000, value, np.nan)
+            nights[(day - back) % NIGHTS] = (day - back, (day - back) * 86_400_000, (day - back) % 7, value, np.nan)
     return nights, day
 
 
@@ -62,27 +62,40 @@ def test_the_expected_night_is_weekday_aware():
     days = np.arange(20_000 - 35, 20_000)
     values = 10 + 4.0 * (days % 7 == 20_000 % 7) + rng.normal(0, 0.2, 35)
     nights, day = nights_of(values)
-    expected, spread = expected_night(nights, day, 20.0)
+    expected, spread = expected_night(nights, day, day % 7, 20.0)
     assert expected == pytest.approx(14.0, abs=0.4)
     assert 0.1 < spread < 0.5
+
+
+def test_a_holiday_night_is_like_a_sundays_and_teaches_no_weekday():
+    """Day numbers count as weekdays here: 6 is like a Sunday."""
+    rng = np.random.default_rng(0)
+    days = np.arange(20_000 - 35, 20_000)
+    values = 10 + 4.0 * (days % 7 == 6) + rng.normal(0, 0.2, 35)
+    values[[10, 17, 24]] = 30.0
+    nights, day = nights_of(values)
+    assert (days[10] % 7) == (days[17] % 7)
+    nights["weekday"][days[[10, 17, 24]] % NIGHTS] = -1
+    assert expected_night(nights, day, 6, 20.0)[0] == pytest.approx(14.0, abs=0.4)
+    assert expected_night(nights, day, int(days[10] % 7), 20.0)[0] == pytest.approx(10.0, abs=0.4)
 
 
 @pytest.mark.parametrize("count", [0, 5, 11])
 def test_the_night_flow_needs_two_weeks(count):
     nights, day = nights_of([10.0] * count)
-    assert np.isnan(expected_night(nights, day, 20.0)[0])
+    assert np.isnan(expected_night(nights, day, day % 7, 20.0)[0])
 
 
 def test_nights_without_mnf_are_left_out_not_taken_as_zero():
     values = [10.0 + 0.1 * (i % 2) for i in range(35)]
     values[3] = values[20] = np.nan
     nights, day = nights_of(values)
-    assert expected_night(nights, day, 20.0)[0] == pytest.approx(10.05, abs=0.1)
+    assert expected_night(nights, day, day % 7, 20.0)[0] == pytest.approx(10.05, abs=0.1)
 
 
 def test_a_dma_without_night_flow_still_has_a_spread_to_judge_by():
     nights, day = nights_of([0.0] * 30)
-    expected, spread = expected_night(nights, day, 20.0)
+    expected, spread = expected_night(nights, day, day % 7, 20.0)
     assert expected == 0.0
     assert spread == pytest.approx(0.1)
 

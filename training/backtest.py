@@ -137,6 +137,9 @@ class DetectionsFile:
                 *((name, pa.float64()) for name in ("observed_m3h", "expected_m3h", "lower_m3h", "upper_m3h")),
                 ("coverage", pa.float32()),
                 ("learnable", pa.bool_()),
+                ("phase", pa.uint8()),
+                ("phase_since_ms", pa.int64()),
+                ("phase_until_ms", pa.int64()),
                 *((name, pa.float32()) for name in (*FEATURES, *scores)),
             ]
         )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+GUMBEL: Final = 0
+EXPONENTIAL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +16,5 @@ class Detector:
     name: str
     prior_mean: float
     prior_sd: float
+    law: int = GUMBEL
+    """Of the daily maxima (`models/calibration.py`)."""

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.calendar import BESIDE, ORDINARY, UNUSUAL
 from models.detectors.kind import Detector
 from models.kernels import window_mad, window_mean, window_median
 from models.schema import Record, Records
@@ -30,18 +31,18 @@ CLIP_MADS: Final = 3.0
 
 
 @njit(cache=False)
-def expected_night(nights: Records, day: int, mean_level_m3h: float) -> tuple[float, float]:
-    """Expected MNF and its standard deviation (m3/h) on a local `day`; NaN while warming up.
+def expected_night(nights: Records, day: int, today: int, mean_level_m3h: float) -> tuple[float, float]:
+    """Expected MNF and its standard deviation (m3/h) on a local `day` like the weekday `today`; NaN while warming up.
 
-    `nights` (N,) NIGHT: a ring, in any order. The spread is the mean absolute deviation of past nights about their own
-    expectation, each clipped at three MAD (a plain MAD of two weeks is too noisy, a plain mean believes outliers), widened
-    by sqrt((n+1)/(n-1)) because the n nights of a weekday also made that expectation.
+    `nights` (N,) NIGHT: a ring, in any order; those of unusual days are left out. The spread is the mean absolute deviation
+    of past nights about their own expectation, each clipped at three MAD (a plain MAD of two weeks is too noisy, a plain
+    mean believes outliers), widened by sqrt((n+1)/(n-1)) because the n nights of a weekday also made that expectation.
     """
     recent = np.empty(nights.shape[0])
     count = 0
     for back in range(1, nights.shape[0] + 1):
         night = nights[(day - back) % nights.shape[0]]
-        if night["day"] == day - back and count < BASE_NIGHTS:
+        if night["day"] == day - back and night["weekday"] >= 0 and count < BASE_NIGHTS:
             recent[count] = night["mnf_m3h"]
             count += 1
     if count < 7 * SAME_WEEKDAY - 2:
@@ -55,21 +56,21 @@ def expected_night(nights: Records, day: int, mean_level_m3h: float) -> tuple[fl
         found = 0
         for i in range(nights.shape[0]):
             night = nights[i]
-            if day - nights.shape[0] <= night["day"] < day and night["day"] % 7 == weekday:
+            if day - nights.shape[0] <= night["day"] < day and night["weekday"] == weekday:
                 shifts[found] = night["mnf_m3h"] - base
                 found += 1
         weekday_nights[weekday] = found
         if found:
             weekday_shift[weekday] = window_median(shifts)
-    same = weekday_nights[day % 7]
+    same = weekday_nights[today]
     if same < SAME_WEEKDAY:
         return np.nan, np.nan
     rest = np.full(nights.shape[0], np.nan)
     for i in range(nights.shape[0]):
         night = nights[i]
-        if day - nights.shape[0] <= night["day"] < day:
-            rest[i] = night["mnf_m3h"] - base - weekday_shift[night["day"] % 7]
-    expected = base + weekday_shift[day % 7]
+        if day - nights.shape[0] <= night["day"] < day and night["weekday"] >= 0:
+            rest[i] = night["mnf_m3h"] - base - weekday_shift[night["weekday"]]
+    expected = base + weekday_shift[today]
     limit = CLIP_MADS * SD_PER_MAD * window_mad(rest)
     for i in range(rest.shape[0]):
         rest[i] = min(abs(rest[i]), limit)
@@ -120,16 +121,22 @@ def consume(nights: Records) -> None:
 
 
 @njit(cache=False)
-def update(row: Record, nights: Records, mean_level_m3h: float) -> float:
-    """Close the night under way and return its statistic; NaN for a night without MNF or while warming up."""
-    day = row["night_day"]
+def update(row: Record, nights: Records, weekday: int, kind: int, own: Record) -> float:
+    """Close the night under way and return its statistic; NaN for a night without MNF or while warming up.
+
+    `weekday` and `kind` of the day (`calendar.day_of`); `own` is the SERIES record of the net inflow.
+    """
+    day, mean_level_m3h = row["night_day"], own["mean_level"]
     covered = row["night_slots"] > 0 and row["night_valid"] >= COVERAGE * row["night_slots"]
     mnf = row["night_best_m3h"]
     row["mnf_m3h"] = np.nan
     if not covered or np.isinf(mnf):
         return np.nan
-    expected, spread = expected_night(nights, day, mean_level_m3h)
+    expected, spread = expected_night(nights, day, weekday, mean_level_m3h)
+    if kind != ORDINARY:
+        spread *= own["widths"][min(kind, UNUSUAL) - BESIDE]
     night = nights[day % nights.shape[0]]
+    night["weekday"] = -1 if kind >= UNUSUAL else weekday
     night["day"], night["mnf_m3h"], night["z"], night["start_ms"] = day, mnf, np.nan, row["night_start_ms"]
     row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"] = mnf, expected, spread
     if np.isnan(expected) or not spread > 0.0:
