@@ -91,7 +91,7 @@ def test_every_dma_has_its_figure_with_alerts_and_leaks_on_it(page: str) -> None
     drawn = figures(page)
     assert list(drawn) == ["plot-0", "plot-1", "plot-2"]
     names = [trace.get("name") for trace in drawn["plot-0"]["data"]]
-    assert {"Expected band", "Expected", "Net inflow"} <= set(names)
+    assert {"Expected band, 95 %", "Expected", "Net inflow"} <= set(names)
     hover = [str(trace.get("hovertemplate")) for trace in drawn["plot-0"]["data"]]
     assert any("id-1" in text and "2 revisions" in text and "explains leak p1" in text for text in hover)
     assert any("Known leak p1" in text for text in hover)

@@ -21,6 +21,7 @@ from models.network import Dma, Site, utc_offsets_s
 from models.schema import Alert
 from training.report_figure import Curves, Mark, figure_json
 from training.scorecard import LEAK_TYPES, Leak, first_revisions
+from training.warm_up import warm_up_told
 
 POINTS_A_DMA: Final = 6_000
 POINTS_IN_ALL: Final = 110_000
@@ -116,7 +117,8 @@ def write_report(
         figures[f"plot-{number}"] = json.loads(
             figure_json(curves, marks, [_leak_mark(leak, clock, curves) for leak in known])
         )
-        sections.append(_section(number, dma, _caption(curves, len(ours)), len(ours), True))
+        caption = f"{_caption(curves, len(ours))} {warm_up_told(detections, dma.id, clock)}"
+        sections.append(_section(number, dma, caption, len(ours), True))
     template = Template(files("training").joinpath("report_template.html").read_text(encoding="utf-8"))
     page = template.substitute(
         site=html.escape(site.name),

@@ -141,7 +141,7 @@ def _inflow(figure: object, go: object, curves: Curves) -> None:
             fillcolor=BAND,
             line={"width": 0},
             mode="lines",
-            name="Expected band",
+            name="Expected band, 95 %",
             hoverinfo="skip",
         )
     )
