@@ -11,6 +11,7 @@ from models.calendar import LAST_YEAR
 from models.config import ConfigError
 from nightline.calendars import rules_of
 from nightline.check_config import check_config
+from nightline.import_ import import_
 from nightline.sites import load_site
 from tests.synthetic import NETWORK_TOML, SITE_TOML
 
@@ -97,3 +98,30 @@ def test_check_config_says_what_is_known_and_what_is_not(tmp_path):
     assert f"calendar: CN, 1990 to {LAST_YEAR}: " in text
     assert "note: make-up workdays of CN are known to" in text
     assert "calendar: no holidays; possible: " in runner.invoke(check_config, [str(make(tmp_path))]).output
+
+
+def import_csv(folder, *options):
+    source = folder / "flows.csv"
+    source.write_text("timestamp,a_m3h\n" + "".join(f"2026-01-01 {h:02}:00:00,{h}\n" for h in range(24)), encoding="utf-8")
+    arguments = ["csv", str(source), "--out", str(folder / "site"), "--timezone", "Europe/Rome", *options]
+    return CliRunner().invoke(import_, arguments)
+
+
+def test_an_import_writes_the_country_that_it_was_given(tmp_path):
+    result = import_csv(tmp_path, "--country", "IT", "--subdivision", "RM")
+    assert result.exit_code == 0, result.output
+    site = load_site(tmp_path / "site")
+    assert (site.country, site.subdivision) == ("IT", "RM")
+    assert date(2026, 6, 29) in site.classes
+
+
+def test_an_import_without_a_country_has_an_ordinary_calendar(tmp_path):
+    assert import_csv(tmp_path).exit_code == 0
+    assert load_site(tmp_path / "site").classes == {}
+
+
+def test_an_import_refuses_a_country_that_nobody_knows_before_it_writes(tmp_path):
+    result = import_csv(tmp_path, "--country", "XX")
+    assert isinstance(result.exception, ConfigError)
+    assert "no calendar of 'XX'" in str(result.exception)
+    assert not (tmp_path / "site").exists()
