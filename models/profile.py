@@ -63,8 +63,7 @@ LEVEL_HOURS: Final = 48.0
 DEEP_LOW_PACE: Final = 0.5  # of the error, where it is more than three spreads down
 DRIFT_HOURS: Final = 24.0
 SPREAD_MEMORY_HOURS: Final = 20.0  # four weeks of one workday hour
-NEIGHBOURS_HOURS: Final = 4.0  # what the hours beside, and the same hour of the other kind of day, count for at first
-ENOUGH_HOURS: Final = 60.0  # an hour that rests on so many needs no neighbours
+NEIGHBOURS_HOURS: Final = 4.0  # what the hours beside, and the same hour of the other kind of day, count for
 CLIP_SPREADS: Final = 3.0
 UNREST_HOURS: Final = 72.0
 SD_PER_MEAN_ABS: Final = 1.2533141373155001  # sqrt(pi/2), of a normal variable
@@ -85,16 +84,15 @@ def slot_spread(series: Record, spreads: NDArray[np.float32], counts: NDArray[np
     """
     own_hours = float(counts[spread_bin])
     spread = float(spreads[spread_bin])
-    if own_hours < ENOUGH_HOURS:
-        first = 0 if spread_bin < 24 else 24
-        hour = spread_bin - first
-        before, after = first + (hour + 23) % 24, first + (hour + 1) % 24
-        other = (24 - first) + hour
-        near_hours = counts[before] + counts[after] + counts[other]
-        if near_hours > 0.0:
-            near = counts[before] * spreads[before] + counts[after] * spreads[after] + counts[other] * spreads[other]
-            weight = min(NEIGHBOURS_HOURS, near_hours / 3.0) * (1.0 - own_hours / ENOUGH_HOURS)
-            spread = (own_hours * spread + weight * near / near_hours) / (own_hours + weight)
+    first = 0 if spread_bin < 24 else 24
+    hour = spread_bin - first
+    before, after = first + (hour + 23) % 24, first + (hour + 1) % 24
+    other = (24 - first) + hour
+    near_hours = counts[before] + counts[after] + counts[other]
+    if near_hours > 0.0:
+        near = counts[before] * spreads[before] + counts[after] * spreads[after] + counts[other] * spreads[other]
+        weight = min(NEIGHBOURS_HOURS, near_hours / 3.0)
+        spread = (own_hours * spread + weight * near / near_hours) / (own_hours + weight)
     return max(spread, SPREAD_FLOOR * abs(series["mean_level"]))
 
 

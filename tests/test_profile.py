@@ -75,9 +75,9 @@ class Twin:
         own, n = self.spread[day, hour], self.hours[day, hour]
         near = [(day, (hour - 1) % 24), (day, (hour + 1) % 24), (1 - day, hour)]
         counts = np.array([self.hours[at] for at in near])
-        if counts.sum() > 0 and n < 60:
+        if counts.sum() > 0:
             beside = np.average([self.spread[at] for at in near], weights=counts)
-            weight = min(4.0, counts.sum() / 3) * (1 - n / 60)
+            weight = min(4.0, counts.sum() / 3)
             own = (n * own + weight * beside) / (n + weight)
         return max(own, 0.005 * abs(self.mean))
 
@@ -252,9 +252,8 @@ def test_a_spread_of_few_hours_is_drawn_towards_its_neighbours():
     young = slot_spread(profile.series[0], profile.spreads, profile.hours, 3)
     profile.hours[3] = 200.0
     old = slot_spread(profile.series[0], profile.spreads, profile.hours, 3)
-    weight = 4 * (1 - 2 / 60)
-    assert young == pytest.approx((2 * 5 + weight * 1) / (2 + weight))
-    assert old == 5.0
+    assert young == pytest.approx((2 * 5 + 4 * 1) / 6)
+    assert old == pytest.approx(5.0, abs=0.1)
 
 
 @pytest.mark.parametrize("law", ["normal", "laplace", "student"])
