@@ -63,7 +63,8 @@ def bwdf(run: Run) -> None:
     """Six real DMAs: as they are, with bursts, with leaks that grow; and the smallest burst found in each."""
     site = run.out / "bwdf"
     source = run.data("bwdf") / "inflow_hourly_lps.csv.gz"
-    run.nightline("import", "csv", source, "--out", site, "--timezone", "Europe/Rome", "--unit", "L/s", "--force")
+    place = ("--timezone", "Europe/Rome", "--country", "IT")
+    run.nightline("import", "csv", source, "--out", site, *place, "--unit", "L/s", "--force")
     clean = run.out / "bwdf-clean" / "labels.csv"
     clean.parent.mkdir(parents=True, exist_ok=True)
     clean.write_text(NO_LEAKS, encoding="utf-8")
