@@ -52,7 +52,7 @@ def test_any_other_fault_of_the_file_system_is_one_line(
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device", "some/file")
 
-    monkeypatch.setattr("nightline.check_config.load_site", full)
+    monkeypatch.setattr("nightline.check_config.read_site", full)
     assert main(capsys, monkeypatch, "check-config", site) == "error: some/file: No space left on device"
 
 
