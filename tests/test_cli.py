@@ -76,3 +76,16 @@ def test_results_in_the_folder_of_the_readings_are_refused(
         line = main(capsys, monkeypatch, "backtest", site, "--readings", readings, "--out", out, "--no-model")
         assert "lies in the readings" in line
     assert [path.name for path in readings.iterdir()] == ["r.csv"]
+
+
+def test_what_setup_compiles_is_all_that_a_worker_compiles() -> None:
+    """An engine of another site, with a forest's types and all kinds of meter, finds everything compiled."""
+    from models.loop import close_until  # noqa: PLC0415 - compiles
+    from nightline.kernels import compile_kernels  # noqa: PLC0415
+    from streams.worker import warm_up  # noqa: PLC0415
+    from tests.synthetic import make_site  # noqa: PLC0415
+
+    compile_kernels()
+    before = len(close_until.signatures)
+    warm_up(make_site(), None)
+    assert len(close_until.signatures) == before
