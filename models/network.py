@@ -17,17 +17,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, Literal, get_args
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calendar import FIRST_YEAR, LAST_YEAR, DayClass, day_codes
+from models.calendar import DayClass, day_codes
 from models.config import ConfigError, Key, nearest, read_table
 from models.planned import PlannedWork, read_planned
 from models.toml import network_pieces, read_toml
 from models.topology import Subscribers, Topology
+from models.zones import clock_change_days
 
 MeterKind = Literal["flow", "pressure", "level"]
 SLOT_MINUTES: Final = (1, 5, 15, 30, 60)
@@ -400,41 +401,3 @@ def parse_site(site_toml: str, network_toml: str, planned_csv: str = "") -> Site
         country=calendar["country"],
         subdivision=calendar["subdivision"],
     )
-
-
-@functools.cache
-def utc_offsets_s(
-    timezone: str, first_year: int = FIRST_YEAR, last_year: int = LAST_YEAR
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """When the zone's offset changes (epoch ms, ascending) and the offset from then on (s).
-
-    The first entry stands for all earlier time. Kernels look local time up here, so nights follow the zone, not UTC.
-    """
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - only here, and never a clock
-
-    zone = ZoneInfo(timezone)
-    hour = timedelta(hours=1)
-
-    def offset_s(moment: datetime) -> int:
-        shift = moment.astimezone(zone).utcoffset()
-        return int(shift.total_seconds()) if shift is not None else 0
-
-    moment, end = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
-    changes, offsets = [np.iinfo(np.int64).min // 2], [offset_s(moment)]
-    while moment < end:
-        following = moment + timedelta(days=7)
-        if offset_s(following) != offsets[-1]:
-            while offset_s(moment + hour) == offsets[-1]:
-                moment += hour
-            moment += hour
-            changes.append(int(moment.timestamp() * 1000))
-            offsets.append(offset_s(moment))
-        else:
-            moment = following
-    return np.array(changes, np.int64), np.array(offsets, np.int64)
-
-
-def clock_change_days(timezone: str) -> list[int]:
-    """Local days (since 1970-01-01) on which the zone's offset changes."""
-    changes, offsets = utc_offsets_s(timezone)
-    return [int(day) for day in (changes[1:] + offsets[1:] * 1000) // 86_400_000]

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.detectors import DETECTORS
-from models.network import Site, longest_lateness_minutes, utc_offsets_s
+from models.network import Site, longest_lateness_minutes
 from models.schema import Records
+from models.zones import utc_offsets_s
 
 MIN_RETURN_DAYS: Final = 2.0
 

@@ -23,7 +23,7 @@ from models.calendar import (
     day_of,
     read_holidays,
 )
-from models.network import clock_change_days
+from models.zones import clock_change_days
 
 
 def number(day):

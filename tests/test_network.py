@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from models import toml
 from models.config import ConfigError, Key, nearest, read_table
-from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, longest_lateness_minutes, parse_site, utc_offsets_s
+from models.network import DEFAULT_ALERTS_PER_DMA_WEEK, Site, longest_lateness_minutes, parse_site
+from models.zones import utc_offsets_s
 
 SITE = 'name = "town"\ntimezone = "Europe/Rome"\n'
 #      trunk ── in ──> ALFA ── ab ──> BETA ── out ──> outside      GAMMA: its own inlet, a valve to BETA

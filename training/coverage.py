@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from models.detectors.night_flow import COVERAGE as NIGHT_COVERAGE
-from models.network import Site, utc_offsets_s
+from models.network import Site
 from models.schema import Records
+from models.zones import utc_offsets_s
 
 ENOUGH: Final = 0.5
 """Share of slots with a net inflow below which a DMA counts as not judged."""

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.network import utc_offsets_s
 from models.wire import FIRST_MS, LAST_MS
+from models.zones import utc_offsets_s
 
 NO_TIME: Final = np.iinfo(np.int64).min
 """Stands for a timestamp that could not be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.network import utc_offsets_s
+from models.zones import utc_offsets_s
 
 
 class LocalTime:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.detectors.night_flow import COVERAGE as NIGHT_COVERAGE
-from models.network import Site, utc_offsets_s
+from models.network import Site
 from models.schema import Records
+from models.zones import utc_offsets_s
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
