@@ -18,7 +18,8 @@ from models.network import longest_lateness_minutes
 from models.params import channel_rows, params_of
 from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
 from models.slots import LATE, PENDING, admit, fit_ring
-from models.state import DETECTION, EVENT, Buffers, new_buffers, restore, snapshot
+from models.snapshots import restore, snapshot
+from models.state import DETECTION, EVENT, Buffers, new_buffers
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -84,7 +85,8 @@ class Engine:
         self._named = (*self._meters, *(site.meters[row] for row in customers))
         series = self._params.inflows + self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
-        self._buffers = new_buffers(len(rows), len(customers), series, slot_minutes, longest)
+        loggers = self._params.pressure_channel.shape[0]
+        self._buffers = new_buffers(len(rows), len(customers), series, loggers, slot_minutes, longest)
         self._pending: Records = np.zeros(ROOM, PENDING)
         self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest

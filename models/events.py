@@ -13,7 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
-from models.detectors import NIGHT_FLOW
+from models.detectors import BURST, NIGHT_FLOW
+from models.numbers import numbered
 from models.params import Params
 from models.schema import NEVER, Record, Records
 from models.state import Buffers
@@ -23,15 +24,22 @@ EVENT_TYPES: Final = (
     "customer_leak",
 )  # fmt: skip
 (
-    NIGHT_FLOW_LEAK, BURST_EVENT, BOUNDARY_VALVE, METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK,
-) = range(len(EVENT_TYPES))  # fmt: skip
+    NIGHT_FLOW_LEAK,
+    BURST_EVENT,
+    BOUNDARY_VALVE,
+    METER_FAULT,
+    DATA_GAP,
+    ZERO_FLOW,
+    REVERSE_FLOW,
+    CUSTOMER_LEAK,
+) = numbered(len(EVENT_TYPES))  # fmt: skip
 OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK)  # not in `Buffers.events`
 FREE: Final = -1
 CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
-UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = range(len(CAUSES))
+UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = numbered(len(CAUSES))
 """Why a meter's event came about, as far as can be told."""
 CHANGES: Final = ("raised", "updated", "cleared", "closed")
-RAISED, UPDATED, CLEARED, CLOSED = range(len(CHANGES))
+RAISED, UPDATED, CLEARED, CLOSED = numbered(len(CHANGES))
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -108,6 +116,9 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["scores"][:] = 0.0
     event["pressure_z"] = np.nan
     event["coverage"] = np.nan
+    event["logger"] = event["second_logger"] = -1
+    event["fall_kpa"] = 0.0
+    event["fall_ms"] = NEVER
 
 
 @njit(cache=False)
@@ -180,6 +191,21 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
 
 
 @njit(cache=False)
+def is_pressure_only(event: Record) -> bool:
+    """True for a leak that pressures have raised and the flow has not confirmed: its end is for pressures to tell."""
+    return (
+        event["type"] != FREE
+        and event["logger"] >= 0
+        and event["scores"][BURST] < CORROBORATED
+        and event["scores"][NIGHT_FLOW] < CORROBORATED
+    )
+
+
+@njit(cache=False)
 def is_seen_at_night(event: Record) -> bool:
     """True for a night-flow leak, and for any other that the nights have confirmed."""
-    return event["type"] != FREE and (event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD)
+    return (
+        event["type"] != FREE
+        and not is_pressure_only(event)
+        and (event["type"] == NIGHT_FLOW_LEAK or event["scores"][NIGHT_FLOW] >= THRESHOLD)
+    )

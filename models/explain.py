@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
-from models import explain_meters
-from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW
+from models import explain_meters, explain_pressure
+from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
 from models.events import (
     BOUNDARY_VALVE,
     CHANGES,
@@ -21,6 +21,7 @@ from models.events import (
     OF_METERS,
     THRESHOLD,
 )  # fmt: skip
+from models.pairs import MIN_LOGGERS
 from models.planned import during
 from models.schema import (
     NEVER,
@@ -73,10 +74,20 @@ def alert(
         scope = Scope(type="logger" if meter.kind == "pressure" else "meter", id=meter.id)
     neighbour = site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None
     facts = explain_meters.facts(transition, scope, dma) if of_meter else None
-    speaks_for, against = (facts.speaks_for, facts.against) if facts else _words(transition, neighbour, bundle is not None)
+    silent = {ISOLATION} if bundle is None else set()
+    if sum(m.kind == "pressure" and m.dma == dma for m in meters) < MIN_LOGGERS:
+        silent |= {PRESSURE_STEP, PRESSURE_TREND}
+    speaks_for, against = (facts.speaks_for, facts.against) if facts else _words(transition, neighbour, silent)
     title = facts.title if facts else _title(dma, transition, neighbour)
     reasons = facts.reasons if facts else _reasons(transition)
     confidence = facts.confidence if facts else _confidence(transition)
+    fall = None if facts else explain_pressure.fall(transition, site, dma, meters)
+    if fall:
+        speaks_for += fall.speaks_for
+    by_pressure = fall if fall and fall.is_alone else None
+    if by_pressure:
+        title = by_pressure.title
+        against.append("the inflow alone does not show it yet")
     work = during(site.planned, dma, int(transition["started_ms"]), int(transition["detected_ms"]))
     if work is not None:
         against.append(f"planned work: {work.what}")
@@ -97,16 +108,16 @@ def alert(
         updated_at=int(transition["updated_ms"]),
         ended_at=None if transition["ended_ms"] == NEVER else int(transition["ended_ms"]),
         evidence=Evidence(
-            metric=facts.metric if facts else BAND[name],
-            unit=facts.unit if facts else "m3/h",
-            observed=_number(transition["observed"]),
-            expected=_number(transition["expected"]),
-            lower=_number(transition["lower"]),
-            upper=_number(transition["upper"]),
+            metric=facts.metric if facts else "pressure_residual" if by_pressure else BAND[name],
+            unit=facts.unit if facts else "m[H2O]" if by_pressure else "m3/h",
+            observed=_number(-by_pressure.fall_m) if by_pressure else _number(transition["observed"]),
+            expected=0.0 if by_pressure else _number(transition["expected"]),
+            lower=None if by_pressure else _number(transition["lower"]),
+            upper=None if by_pressure else _number(transition["upper"]),
             coverage=_number(transition["coverage"]),
             for_=speaks_for,
             against=against,
-            meters=_rests_on(dma, meters, scope),
+            meters=[*_rests_on(dma, meters, scope), *(fall.loggers if fall else [])],
         ),
         estimate=None if of_meter and kind != CUSTOMER_LEAK else _estimate(site, transition),
         confidence=confidence,
@@ -182,6 +193,8 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("mnf_above_band")
     if scores[BURST] >= CORROBORATED:
         reasons.append("inflow_above_band")
+    if transition["logger"] >= 0:
+        reasons.append("pressure_below_neighbours")
     if scores[ISOLATION] >= THRESHOLD:
         reasons.append("isolation_forest")
     if kind == BOUNDARY_VALVE:
@@ -194,13 +207,13 @@ def _reasons(transition: Any) -> list[str]:
     return reasons
 
 
-def _words(transition: Any, neighbour: str | None, has_model: bool) -> tuple[list[str], list[str]]:
-    """Plain sentences for and against, each with its number."""
+def _words(transition: Any, neighbour: str | None, silent: set[int]) -> tuple[list[str], list[str]]:
+    """Plain sentences for and against, each with its number, but of the detectors that are `silent` in this DMA."""
     speaks_for: list[str] = []
     against: list[str] = []
     scores = transition["scores"]
     for number, detector in enumerate(DETECTORS):
-        if number == ISOLATION and not has_model:
+        if number in silent:
             continue
         text = f"{detector.name} score {scores[number]:.2f} (threshold 0.50)"
         (speaks_for if scores[number] >= CORROBORATED else against).append(text)

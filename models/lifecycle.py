@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, night_flow
+from models.detectors import BURST, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, burst, night_flow
 from models.events import (
     BOUNDARY_VALVE,
     BURST_EVENT,
@@ -32,6 +32,7 @@ from models.events import (
     UPDATED,
     emit,
     grow,
+    is_pressure_only,
     is_seen_at_night,
     note_band,
     note_scale,
@@ -44,6 +45,7 @@ from models.schema import NEVER, Record, Records
 from models.state import Buffers
 
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
+SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
 RECENT_HOURS: Final = 3.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
 CLEAR_MS: Final = 12 * HOUR_MS
@@ -78,16 +80,22 @@ def raise_burst(
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
+            if is_pressure_only(event):  # the flow's word on its size
+                grow(b, event, burst.excess_m3h(row, b.series[0], b.flow_z), scores)
             note_scores(event, scores, row["pressure_z"])
             burst.reset(row, b.burst_sums)
             return count
     excess = burst.excess_m3h(row, b.series[0], b.flow_z)
     if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
         return count
+    is_slow = row["burst_slots"] * p.slot_ms > SLOW_MS
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
-        if event["type"] == NIGHT_FLOW_LEAK and young and event["excess_m3h"] >= excess:
+        is_growth = event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess
+        # of a sudden step that loggers fell with, the night knows nothing
+        is_growth = is_growth and (is_slow or scores[PRESSURE_STEP] == 0.0)
+        if young and (is_growth or (is_pressure_only(event) and is_slow)):
             # a leak that grows faster than the nights can follow; a step larger than the leak is another event
             grow(b, event, excess, scores)
             burst.reset(row, b.burst_sums)
@@ -173,7 +181,7 @@ def fading_event(events: Records, drop_m3h: float) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE:
+        if events[i]["type"] != FREE and not is_pressure_only(events[i]):
             distance = abs(events[i]["reported_m3h"] - drop_m3h)
             if distance < nearest:
                 best, nearest = i, distance
@@ -225,7 +233,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
     for i in range(events.shape[0]):
         event = events[i]
-        if event["type"] == FREE:
+        if event["type"] == FREE or is_pressure_only(event):
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
         if event["nights_gone"] == 0 and (i != fading or share >= GONE):

@@ -4,7 +4,10 @@ One pass, in event time, one slot after the other, with all state in `Buffers`: 
 sequence of slots, never on how many of them were closed in one call.
 
 The parts are compiled into the loop (`forceinline`) and share arrays that are not counted (`borrow.py`): a slot of a quiet
-DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24).
+DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24). Numba optimizes a function again in every caller, and
+compiles it anew for every literal integer that it is handed. So the tree of calls is flat, and what numbers events,
+detectors and counts is a numpy integer: with the pairs of loggers compiling takes 67 s of CPU, as it did without them and
+without that (side by side, 2026-11-28).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from models import calibration
 from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, isolation, night_flow
+from models.detectors import BURST, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND, burst, isolation, night_flow
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.faults import judge_meters, watch_meters
 from models.features import slot_features
@@ -26,15 +29,18 @@ from models.forest import Forest
 from models.gaps import missing_flows, note_gap
 from models.lifecycle import follow, judge_night, raise_burst
 from models.meters import net_inflow, partial_inflow
+from models.numbers import numbered
 from models.params import Params
+from models.pressure_loop import conclude_pressure, observe_pressure
 from models.profile import expect, learn
-from models.schema import NEVER, Records
+from models.schema import NEVER, Record, Records
 from models.slots import drop_until, fill_slots, in_order
 from models.state import Buffers
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 BAND_SPREADS = 3.0
+NONE_YET = numbered(1)[0]
 WIDTHS = np.array([1.0, 1.5, 2.0, 1.0])
 """By kind of day, its spread in usual ones: a holiday is like a Sunday, but not quite, and so are the days beside it."""
 
@@ -122,16 +128,18 @@ def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
 
 
 @njit(cache=False, forceinline=True)
-def begin_slot(b: Buffers, p: Params, day: int) -> None:
-    """At local midnight, let the calibrations take in the day that is over."""
+def begin_slot(b: Buffers, p: Params, day: int) -> bool:
+    """At local midnight, let the calibrations take in the day that is over; True when there was one."""
     row = b.row[0]
     if row["day"] == day:
-        return
+        return False
+    is_over = row["day"] != NEVER
     if row["day"] != NEVER:
         quiet = not is_any_leak_open(b.events)
         for d in range(b.calibrations.shape[0]):
             calibration.end_day(b.calibrations[d], p.return_days, quiet)
     row["day"] = day
+    return is_over
 
 
 @njit(cache=False, forceinline=True)
@@ -157,68 +165,15 @@ def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, know
 
 
 @njit(cache=False, forceinline=True)
-def close_slots(
-    b: Buffers,
-    p: Params,
-    forest: Forest,
-    values: NDArray[np.float64],
-    closed_ms: int,
-    detections: Records,
-    transitions: Records,
-) -> tuple[int, int]:
-    """Judge the n slots that follow `closed_ms`. Returns how many detections and transitions were written.
-
-    `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
-    overwritten. `detections` (n,), `transitions` holds three of each event and slot.
-    """
-    row = b.row[0]
-    written = count = 0
-    for i in range(values.shape[0]):
-        end_ms = closed_ms + (i + 1) * p.slot_ms
-        row["frontier_ms"] = end_ms
-        if not row["started"]:
-            if np.all(np.isnan(values[i])):
-                continue
-            row["started"] = 1
-        day, minute = local_time(p, end_ms - p.slot_ms)
-        weekday, kind = day_of(p.days, day)
-        slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
-        spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
-
-        begin_slot(b, p, day)
-        missing = missing_flows(p.signs[0], values[i])
-        watch_meters(b, p, values[i], end_ms, day, minute)
-        # what a stuck meter said is no evidence when it comes late either
-        is_gap = missing > 0 and missing == missing_flows(p.signs[0], values[i]) and is_any_leak_open(b.events)
-        partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
-        coverage = fill_series(b, p, values[i])
-        known = known_excess(b.events)
-        expect_all(b, p, slot, spread_bin, kind, known)
-        if kind == CLOCK_CHANGE and minute < p.night_end_min:
-            # people live by the clock, roof tanks and logger clocks may not: that night says nothing, its morning does
-            b.series[0]["z"] = np.nan
-        count = judge_meters(b, p, end_ms, transitions, count)
-        if is_gap:
-            note_gap(b, missing, partial, end_ms)
-        out = detections[written]
-        push_rings(b, p, out["features"])
-        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, kind, known)
-
-        own = b.series[0]
-        expected = own["foreseen"]
-        out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = end_ms, own["value"], expected
-        out["lower_m3h"] = expected - BAND_SPREADS * own["spread"]
-        out["upper_m3h"] = expected + BAND_SPREADS * own["spread"]
-        out["coverage"] = coverage
-        out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
-        written += 1
-
-        count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
-        if night_over:
-            count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
-        count = follow(b, p, end_ms, coverage, transitions, count)
-        learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
-    return written, count
+def note_detection(b: Buffers, out: Record, slot_end_ms: int, coverage: float) -> None:
+    """What is published of a judged slot, beside its features and scores."""
+    own = b.series[0]
+    expected = own["foreseen"]
+    out["slot_end_ms"], out["observed_m3h"], out["expected_m3h"] = slot_end_ms, own["value"], expected
+    out["lower_m3h"] = expected - BAND_SPREADS * own["spread"]
+    out["upper_m3h"] = expected + BAND_SPREADS * own["spread"]
+    out["coverage"] = coverage
+    out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
 
 
 @njit(cache=True)
@@ -236,13 +191,65 @@ def close_until(
     """Fill and judge the slots that end in (closed_ms, until_ms] from `pending[:waiting]`, which keeps the rest.
 
     `buffers` is a Buffers, `params` a Params, `trees` a Forest, each as a plain tuple: numba takes 4.8 µs a call to see what
-    three named ones are, 2.2 for these (2026-11-24). Returns how many readings still wait, how many were superseded by a
-    later one of the same time, and how many detections and transitions were written.
+    three named ones are, 2.2 for these (2026-11-24). `detections` has room for each slot, `transitions` for three of each
+    event and slot. Returns how many readings still wait, how many were superseded by a later one of the same time, and how
+    many detections and transitions were written.
     """
     b, p, forest = borrowed(Buffers(*buffers)), borrowed(Params(*params)), borrowed(Forest(*trees))
     values = np.full(((until_ms - closed_ms) // p.slot_ms, b.channels.shape[0]), np.nan)
     order = in_order(pending[:waiting], until_ms, b.channels.shape[0])
     duplicates = fill_slots(pending, order, b.channels, closed_ms + p.slot_ms, p.slot_ms, values)
     waiting = drop_until(pending, waiting, until_ms)
-    written, count = close_slots(b, p, forest, values, closed_ms, detections, transitions)
+    row = b.row[0]
+    written = count = NONE_YET
+    for i in range(values.shape[0]):
+        end_ms = closed_ms + (i + 1) * p.slot_ms
+        row["frontier_ms"] = end_ms
+        if not row["started"]:
+            if np.all(np.isnan(values[i])):
+                continue
+            row["started"] = 1
+        day, minute = local_time(p, end_ms - p.slot_ms)
+        weekday, kind = day_of(p.days, day)
+        slot = weekday * (DAY_MS // p.slot_ms) + minute * MINUTE_MS // p.slot_ms
+        spread_bin = minute // 60 + (24 if weekday >= 5 else 0)
+
+        is_new_day = begin_slot(b, p, day)
+        missing = missing_flows(p.signs[0], values[i])
+        watch_meters(b, p, values[i], end_ms, day, minute)
+        # what a stuck meter said is no evidence when it comes late either
+        is_gap = missing > 0 and missing == missing_flows(p.signs[0], values[i]) and is_any_leak_open(b.events)
+        partial = partial_inflow(p.signs[0], p.areas_m2[0], values[i], b.channels, p.slot_hours) if is_gap else np.nan
+        coverage = fill_series(b, p, values[i])
+        known = known_excess(b.events)
+        expect_all(b, p, slot, spread_bin, kind, known)
+        if kind == CLOCK_CHANGE and minute < p.night_end_min:
+            # people live by the clock, roof tanks and logger clocks may not: that night says nothing, its morning does
+            b.series[0]["z"] = np.nan
+        count = judge_meters(b, p, end_ms, transitions, count)
+        if is_gap:
+            note_gap(b, missing, partial, end_ms)
+        out = detections[written]
+        push_rings(b, p, out["features"])
+        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, kind, known)
+        out["scores"][PRESSURE_STEP] = out["scores"][PRESSURE_TREND] = 0.0
+        said = (-1, -1, -1, 0)
+        if b.loggers.shape[0] > 0:
+            width = (
+                np.inf if kind > BESIDE and minute < p.night_end_min else WIDTHS[kind]
+            )  # no night of theirs says anything
+            said = observe_pressure(b, p, out["scores"], end_ms, day, minute, width, is_new_day)
+        note_detection(b, out, end_ms, coverage)
+        written += 1
+
+        before = count
+        count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
+        if night_over:
+            count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
+        count = follow(b, p, end_ms, coverage, transitions, count)
+        if b.loggers.shape[0] > 0:
+            count = conclude_pressure(
+                b, p, out["scores"], said, end_ms, minute, kind < UNUSUAL, coverage, transitions, before, count
+            )
+        learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
     return waiting, duplicates, written, count

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.detectors import DETECTORS
 from models.network import Site, longest_lateness_minutes
+from models.pairs import MIN_LOGGERS
 from models.schema import Records
 from models.zones import utc_offsets_s
 
@@ -71,6 +72,8 @@ def params_of(site: Site, dma: str) -> Params:
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
+    # the two that compare loggers with each other never speak where there are too few
+    speaking = len(DETECTORS) - (0 if len(pressures) >= MIN_LOGGERS else 2)
     lookup = np.zeros(len(rows) + len(customers), LOOKUP)
     lookup["meter"], lookup["channel"] = rows + customers, np.arange(len(lookup))
     facts = np.zeros(len(lookup), FACTS)
@@ -87,7 +90,7 @@ def params_of(site: Site, dma: str) -> Params:
         facts=facts,
         longest_lateness_ms=longest_lateness_minutes(meters) * 60_000,
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
-        return_days=max(len(site.dmas) * 7.0 * len(DETECTORS) / site.alerts_per_week, MIN_RETURN_DAYS),
+        return_days=max(len(site.dmas) * 7.0 * speaking / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
         inflows=len(inflow_dmas),
         signs=site.signs(inflow_dmas, rows),

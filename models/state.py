@@ -1,12 +1,9 @@
-"""All that one DMA's engine remembers: a handful of arrays, each field commented, snapshot and restore as one blob."""
+"""All that one DMA's engine remembers: a handful of arrays, each field commented; one blob in `snapshots.py`."""
 
 from __future__ import annotations
 
-import math
-import zlib
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,16 +12,13 @@ from models.clocks import new_clocks
 from models.customers import new_use
 from models.detectors import DETECTORS
 from models.features import FEATURES
+from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
 from models.watch import new_watch
-from models.wire import FOREIGN, brief, shown
 
-# 4: what meters do against their own past, and their events apart from leaks; 3: of a customer meter only what is counted;
-# 2: late readings, gaps, a fingerprint of the DMA's facts
-FORMAT: Final = 4
-READABLE: Final = (2, 3, 4)
 MAX_EVENTS: Final = 16
+PRIOR_DAYS: Final = 5.0
 NIGHTS: Final = 56
 GAPS: Final = 96  # a day at 15 min
 
@@ -129,15 +123,13 @@ EVENT = np.dtype(
         ("pressure_z", "<f4"),  # NaN where there are no loggers
         ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
+        ("logger", "<i4"),  # of the pressure loggers the one that showed it most, -1 when none did
+        ("second_logger", "<i4"),  # and the next, or -1
+        ("fall_kpa", "<f8"),  # how far it fell below what the others say
+        ("fall_ms", "<i8"),  # since when
     ]
 )
 """An open event, of the network or of a meter; the same record, copied, is a transition."""
-
-SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
-EVENT_3 = np.dtype([field for field in EVENT.descr if field[0] != "cause"])
-METER_FAULT_3: Final = 3  # and STUCK_3 what it was about
-STUCK_3: Final = 1
-"""Formats 2 and 3 had flat lines among the leaks."""
 
 GAP = np.dtype(
     [
@@ -190,9 +182,13 @@ class Buffers(NamedTuple):
     clocks: Records  # (W,) CLOCK
     faults: Records  # (W + 1,) EVENT: the one open event of each meter, and of all at once
     gaps: Records  # (96,) GAP
+    loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; none with fewer than five loggers, as below
+    logger_cov: NDArray[np.float64]  # (L + 1, L + 1)
 
 
-def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, lateness_minutes: int) -> Buffers:
+def new_buffers(
+    channels: int, customers: int, series: int, loggers: int, slot_minutes: int, lateness_minutes: int
+) -> Buffers:
     """Fresh state; the calibrations start from a cautious prior worth five days."""
     slots_of_week = 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
@@ -211,13 +207,9 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         lines[name] = np.nan
     nights = np.zeros(NIGHTS, NIGHT)
     nights["day"] = NEVER
-    calibrations = np.zeros(len(DETECTORS), CALIBRATION)
-    for number, detector in enumerate(DETECTORS):
-        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, 5.0, -1.0, -1.0)
-    events, faults = np.zeros(MAX_EVENTS, EVENT), np.zeros(channels + 1, EVENT)
-    events["type"] = faults["type"] = -1
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
+    compared, covariances = new_loggers(loggers)
     return Buffers(
         row=row,
         channels=channel,
@@ -236,119 +228,28 @@ def new_buffers(channels: int, customers: int, series: int, slot_minutes: int, l
         night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
         burst_sums=np.zeros(series),
         nights=nights,
-        calibrations=calibrations,
-        events=events,
+        calibrations=no_past(),
+        events=no_events(MAX_EVENTS),
         watch=new_watch(channels),
         clocks=new_clocks(channels),
-        faults=faults,
+        faults=no_events(channels + 1),
         gaps=gaps,
+        loggers=compared,
+        logger_cov=covariances,
     )
 
 
-ANY_LENGTH: Final = ("heard", "pending")
+def no_past() -> Records:
+    """Calibrations (detectors,) of a DMA of which nothing is known: a cautious prior worth `PRIOR_DAYS`."""
+    calibrations = np.zeros(len(DETECTORS), CALIBRATION)
+    for number, detector in enumerate(DETECTORS):
+        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, PRIOR_DAYS, -1.0, -1.0)
+    return calibrations
 
 
-class _Header(msgspec.Struct):
-    format: int
-    dma: str
-    fingerprint: str
-    crc: int
-    arrays: dict[str, tuple[int, ...]]  # name -> shape, in the order of the bytes
-
-
-def snapshot(dma: str, fingerprint: str, arrays: dict[str, NDArray[Any]]) -> bytes:
-    """One blob: header line, then the arrays' bytes in order."""
-    body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-    shapes = {name: array.shape for name, array in arrays.items()}
-    return msgspec.json.encode(_Header(FORMAT, dma, fingerprint, zlib.crc32(body), shapes)) + b"\n" + body
-
-
-def restore(
-    blob: bytes, dma: str, fingerprint: str, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]
-) -> dict[str, NDArray[Any]]:
-    """Arrays of a snapshot by name, each of the dtype of its namesake in `like` and of its shape.
-
-    `is_customer` tells it of each of the DMA's meters, for a snapshot of format 2, which has a CHANNEL of each. Only `heard`
-    and `pending` may be of another length. Raises ValueError when the blob is torn, of another format, of another DMA, or
-    of another network.
-    """
-    head, _, body = blob.partition(b"\n")
-    try:
-        header = msgspec.json.decode(head, type=_Header)
-    except FOREIGN as error:
-        raise ValueError(f"state of {dma!r} is torn: {brief(error)}") from None
-    if header.format not in READABLE:
-        possible = ", ".join(map(str, READABLE))
-        raise ValueError(f"state of {dma!r}: found format {header.format}; possible: {possible}")
-    if (header.dma, header.fingerprint) != (dma, fingerprint):
-        found = f"DMA {shown(header.dma)} of network {brief(header.fingerprint)}"
-        raise ValueError(f"state: found {found}; possible: {dma!r} of network {fingerprint}")
-    newest = like
-    if header.format < 4:
-        like = {name: array for name, array in like.items() if name not in SINCE_4}
-        like["events"] = np.zeros(MAX_EVENTS, EVENT_3)
-    if header.format == 2:
-        like = {name: array for name, array in like.items() if name != "customers"}
-        like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
-    if set(header.arrays) != set(like):
-        raise ValueError(f"state of {dma!r}: found arrays {brief(sorted(header.arrays))}; possible: {sorted(like)}")
-    for name, shape in header.arrays.items():
-        wanted = like[name].shape
-        fits = len(shape) == len(wanted) and shape[1:] == wanted[1:] and shape[0] >= 0
-        if not fits or (shape != wanted and name not in ANY_LENGTH):
-            raise ValueError(f"state of {dma!r}: array {name!r}: found shape {brief(shape)}; possible: {wanted}")
-    sizes = {name: math.prod(shape) * like[name].itemsize for name, shape in header.arrays.items()}
-    if sum(sizes.values()) != len(body) or zlib.crc32(body) != header.crc:
-        raise ValueError(f"state of {dma!r} is torn: {len(body)} bytes with a wrong length or checksum")
-    arrays: dict[str, NDArray[Any]] = {}
-    start = 0
-    for name, shape in header.arrays.items():
-        flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
-        arrays[name] = flat.reshape(shape).copy()
-        start += sizes[name]
-    if header.format == 2:
-        arrays = _from_format_2(arrays, dma, is_customer)
-    return _from_format_3(arrays, dma, newest) if header.format < 4 else arrays
-
-
-def _from_format_3(arrays: dict[str, NDArray[Any]], dma: str, like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With the events of meters apart from the others, and meters that have not been watched yet; in the order of `like`."""
-    meters = len(arrays["channels"])
-    events, faults = np.zeros(MAX_EVENTS, EVENT), np.zeros(meters + 1, EVENT)
-    faults["type"] = -1
-    for name in EVENT_3.names or ():
-        events[name] = arrays["events"][name]
-    for event in events[events["type"] == METER_FAULT_3]:
-        if not 0 <= event["channel"] < meters:
-            raise ValueError(f"state of {dma!r}: found readings or events of meters that it does not have")
-        faults[event["channel"]] = event
-    faults["cause"] = np.where(faults["type"] == METER_FAULT_3, STUCK_3, 0)
-    of_meters = events["type"] == METER_FAULT_3
-    events[of_meters] = np.zeros(1, EVENT)
-    events["type"][of_meters] = -1
-    fresh = {
-        "use": new_use(len(arrays["customers"])),
-        "judged_day": np.full(1, NEVER, np.int64),
-        "watch": new_watch(meters),
-        "clocks": new_clocks(meters),
-    }
-    arrays = {**arrays, **fresh, "events": events, "faults": faults}
-    return {name: arrays[name] for name in like}
-
-
-def _from_format_2(arrays: dict[str, NDArray[Any]], dma: str, is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """With customer meters apart from the others, which close ranks."""
-    channels = arrays["channels"]
-    customers = np.zeros(int(is_customer.sum()), CUSTOMER)
-    for name in CUSTOMER.names or ():
-        customers[name] = channels[name][is_customer]
-    place = np.where(is_customer, -1, np.cumsum(~is_customer) - 1)
-    events = arrays["events"]
-    of_a_meter = (events["type"] >= 0) & (events["channel"] != -1)
-    for array, used in ((arrays["pending"], np.ones(len(arrays["pending"]), bool)), (events, of_a_meter)):
-        found = array["channel"][used]
-        if ((found < 0) | (found >= len(place))).any() or (place[found] < 0).any():
-            raise ValueError(f"state of {dma!r}: found readings or events of meters that it does not have")
-        array["channel"][used] = place[found]
-    heard = np.ascontiguousarray(arrays["heard"][:, ~is_customer])
-    return {**arrays, "channels": channels[~is_customer], "customers": customers, "heard": heard}
+def no_events(rows: int) -> Records:
+    """EVENT rows, all free."""
+    events = np.zeros(rows, EVENT)
+    events["type"] = events["logger"] = events["second_logger"] = -1
+    events["fall_ms"] = NEVER
+    return events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import loop
+from models import loop, pressure_loop
 from models.detectors import DETECTORS, night_flow
 from models.detectors.night_flow import consume, evidence, expected_night
 from models.schema import NEVER
@@ -40,7 +40,8 @@ def test_a_detector_is_silent_in_warm_up(detections, number):
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=[d.name for d in DETECTORS])
 def test_the_loop_runs_every_detector(detector):
-    assert detector.name in loop.detect.py_func.__globals__
+    run = {**loop.detect.py_func.__globals__, **pressure_loop.observe_pressure.py_func.__globals__}
+    assert detector.name in run
 
 
 def test_the_isolation_forest_is_silent_without_a_model(detections):

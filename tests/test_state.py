@@ -11,6 +11,7 @@ import pytest
 
 from models.engine import Engine
 from models.network import parse_site
+from tests import loggers
 from tests.synthetic import NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, make_site, readings
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -62,8 +63,8 @@ def test_a_refused_snapshot_leaves_the_engine_as_it_was(blob):
 
 
 def test_another_format_is_refused(blob):
-    with pytest.raises(ValueError, match="found format 9; possible: 2, 3, 4"):
-        Engine(make_site(), "A").restore(blob.replace(b'"format":4', b'"format":9', 1))
+    with pytest.raises(ValueError, match="found format 9; possible: 2, 3, 4, 5"):
+        Engine(make_site(), "A").restore(blob.replace(b'"format":5', b'"format":9', 1))
 
 
 def test_a_state_of_format_1_is_refused_in_one_line():
@@ -71,7 +72,7 @@ def test_a_state_of_format_1_is_refused_in_one_line():
         'name = "old"\ntimezone = "UTC"\n',
         '[[dma]]\nid = "A"\nslotMinutes = 60\n[[meter]]\nid = "m"\nkind = "flow"\nto = "A"\n',
     )
-    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3, 4$"):
+    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3, 4, 5$"):
         Engine(site, "A").restore((FIXTURES / "state-format-1.bin").read_bytes())
 
 
@@ -120,9 +121,9 @@ def with_customers():
     return site, block, len(block) - 301
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_state_of_an_older_format_goes_on_as_if_it_were_of_this_one(version):
-    """Made on 2026-11-24 and 2026-11-27 by the engines of those days, from the first readings of `with_customers`."""
+    """Made on 2026-11-24, -27 and -28 by the engines of those days, from the first readings of `with_customers`."""
     site, block, half = with_customers()
     engine, old = Engine(site, "A"), Engine(site, "A")
     engine.step(block[:half])
@@ -134,13 +135,36 @@ def test_a_state_of_an_older_format_goes_on_as_if_it_were_of_this_one(version):
     assert [alert.alert_id for alert in got.alerts] == [alert.alert_id for alert in expected.alerts]
     assert got[2:] == expected[2:]
     arrays = {"detections": expected.detections, **engine._buffers._asdict()}
-    for name in ("watch", "clocks", "use", "judged_day"):
+    for name in ("watch", "clocks", "use", "judged_day") if version < 4 else ():
         del arrays[name]  # the old ones watched nothing: their meters' habits are learned from here on
     for name, array in arrays.items():
         found = got.detections if name == "detections" else getattr(old._buffers, name)
         for part in array.dtype.names or [...]:
             # the file's floats are of another machine, whose logarithm may differ in the last bit
             np.testing.assert_allclose(found[part], array[part], rtol=1e-9, err_msg=f"{name} {part}")
+
+
+def test_a_state_of_format_4_goes_on_with_its_flows_as_before_and_loggers_that_begin_anew():
+    """Made on 2026-11-28 by the engine before it compared pressure loggers, with a burst open."""
+    site = loggers.make_site()
+    flow, pressure = loggers.columns(20, seed=5)
+    loggers.leak(flow, pressure, loggers.ramp(20, 17.0, 20.0, 25.0), at=2)
+    block = loggers.readings(site, flow, pressure)
+    old = Engine(site, "D")
+    old.restore((FIXTURES / "state-format-4-loggers.bin").read_bytes())
+    assert old.open_events == 1
+    assert old._buffers.events["logger"].max() == -1
+    assert (old._buffers.loggers["hours"] == 0.0).all()
+    assert (old._buffers.calibrations["waiting"][3:] == -1.0).all()
+    assert old._buffers.calibrations["days"][1] == 6.0
+    expected = old._buffers.series["mean_level"][0]
+    result = old.step(block[-300:])
+    assert len(result.detections) > 20
+    assert np.isfinite(result.detections["expected_m3h"]).all()
+    assert old._buffers.series["mean_level"][0] == pytest.approx(expected, rel=0.1)
+    again = Engine(site, "D")
+    again.restore(old.snapshot())
+    assert again.snapshot() == old.snapshot()
 
 
 def test_a_state_of_format_2_with_readings_of_a_meter_that_is_not_there_is_refused():
