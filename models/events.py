@@ -108,6 +108,7 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["less_ms"] = NEVER
     event["excess_m3h"] = excess_m3h
     event["recent_m3h"] = excess_m3h
+    event["usual_m3h"] = excess_m3h
     event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
     event["amended_m3"] = 0.0
     event["slots"] = 0

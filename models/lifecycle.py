@@ -34,6 +34,7 @@ from models.events import (
     grow,
     is_pressure_only,
     is_seen_at_night,
+    known_excess,
     note_band,
     note_scale,
     note_scores,
@@ -47,6 +48,7 @@ from models.state import Buffers
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
 SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
 RECENT_HOURS: Final = 3.0
+USUAL_HOURS: Final = 48.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
 CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
@@ -119,14 +121,16 @@ def raise_burst(
 
 @njit(cache=False)
 def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
-    """Whether a night-flow leak was there last night; `rest_m3h` is what the night had beside all known events.
+    """Whether a leak was there last night; `rest_m3h` is what the night had beside all known events.
 
-    By day a small leak is lost in the noise of demand, so its end, too, is for the nights to tell.
+    By day a small leak is lost in the noise of demand, so its end, too, is for the nights to tell; and where the season has
+    moved the days, the nights tell the end of a large one as well (`night_level.py` follows the season).
     """
     if rest_m3h + event["excess_m3h"] >= GONE * event["reported_m3h"]:
         event["nights_gone"] = 0
-        event["below_ms"] = NEVER
-        event["recent_m3h"] = rest_m3h + event["excess_m3h"]
+        if is_seen_at_night(event):
+            event["below_ms"] = NEVER
+            event["recent_m3h"] = rest_m3h + event["excess_m3h"]
     else:
         event["nights_gone"] += 1
         if event["below_ms"] == NEVER:
@@ -143,15 +147,16 @@ def judge_night(
     if np.isnan(excess):
         return count
     for i in range(b.events.shape[0]):
-        if is_seen_at_night(b.events[i]):
+        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]):
             count_night(b.events[i], excess, row["night_start_ms"])
     if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
         return count
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] != FREE and slot_end_ms - event["detected_ms"] < GROWING_MS:
+        young = slot_end_ms - event["detected_ms"] < GROWING_MS
+        if event["type"] != FREE and (young or excess < REVISE * event["excess_m3h"]):  # or within what its size is known by
             grow(b, event, excess, scores)
-            night_flow.consume(b.nights)
+            night_flow.consume(b.nights, row["night_shift_ms"], excess)
             return count
     i = open_event(b, NIGHT_FLOW_LEAK, row["night_shift_ms"], slot_end_ms, excess)
     if i < 0:
@@ -161,7 +166,7 @@ def judge_night(
     note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
-    night_flow.consume(b.nights)
+    night_flow.consume(b.nights, row["night_shift_ms"], excess)
     return emit(event, RAISED, slot_end_ms, out, count)
 
 
@@ -173,16 +178,18 @@ def accept(b: Buffers, event: Record) -> None:
         b.levels[0, k] += excess
     for i in range(b.nights.shape[0]):
         b.nights[i]["mnf_m3h"] += excess
+    b.night_level[0]["level_m3h"] += excess
     b.series[0]["mean_level"] += excess
 
 
 @njit(cache=False)
-def fading_event(events: Records, drop_m3h: float) -> int:
+def fading_event(events: Records) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
         if events[i]["type"] != FREE and not is_pressure_only(events[i]):
-            distance = abs(events[i]["reported_m3h"] - drop_m3h)
+            drop = max(events[i]["usual_m3h"], events[i]["reported_m3h"]) - events[i]["recent_m3h"]
+            distance = abs(events[i]["reported_m3h"] - drop)
             if distance < nearest:
                 best, nearest = i, distance
     return best
@@ -193,7 +200,6 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
     """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
     own = b.series[0]
     rest = own["z"] * own["spread"]  # what is left beside all known events
-    drop = 0.0
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] == FREE:
@@ -209,8 +215,8 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
         limit = WILD * max(event["excess_m3h"], event["reported_m3h"])
         excess = min(max(rest + event["excess_m3h"], -limit), limit)
         event["recent_m3h"] += min(1.0, p.slot_hours / RECENT_HOURS) * (excess - event["recent_m3h"])
-        drop = event["reported_m3h"] - event["recent_m3h"]
         if event["below_ms"] == NEVER:
+            event["usual_m3h"] += min(1.0, p.slot_hours / USUAL_HOURS) * (excess - event["usual_m3h"])
             if event["type"] == NIGHT_FLOW_LEAK:
                 event["lost_m3"] += event["excess_m3h"] * p.slot_hours * event["ndf_h"] / 24.0
             elif excess >= GONE * event["reported_m3h"]:  # a slot after the repair is neither loss nor a measure of it
@@ -225,7 +231,10 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count
-    return fade(b.events, fading_event(b.events, drop), slot_end_ms, out, count)
+    before = known_excess(b.events)
+    count = fade(b.events, fading_event(b.events), slot_end_ms, out, count)
+    own["drift"] += before - known_excess(b.events)  # the residual jumps by as much, and is no burst
+    return count
 
 
 @njit(cache=False)
@@ -236,17 +245,20 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
         if event["type"] == FREE or is_pressure_only(event):
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
-        if event["nights_gone"] == 0 and (i != fading or share >= GONE):
+        is_gone = share < GONE or event["recent_m3h"] < event["usual_m3h"] - (1.0 - GONE) * event["reported_m3h"]
+        by_night = is_seen_at_night(event)
+        if event["nights_gone"] == 0 and (by_night or i != fading or not is_gone):
             event["below_ms"] = NEVER
         elif event["below_ms"] == NEVER:
             event["below_ms"] = slot_end_ms
-        if i != fading or not GONE <= share < 1.0 - REVISE:
+        if i != fading or is_gone or not GONE <= share < 1.0 - REVISE:
             event["less_ms"] = NEVER
         elif event["less_ms"] == NEVER:
             event["less_ms"] = slot_end_ms
         is_over = event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS
-        if is_seen_at_night(event):
-            is_over = event["nights_gone"] >= CLEAR_NIGHTS or (is_over and share < GONE and event["nights_gone"] > 0)
+        if by_night:
+            is_over = is_over and is_gone and event["nights_gone"] > 0
+        is_over = is_over or event["nights_gone"] >= CLEAR_NIGHTS
         if is_over:
             event["ended_ms"] = event["below_ms"]
             count = emit(event, CLEARED, slot_end_ms, out, count)

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models import calibration
+from models import calibration, night_level
 from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
 from models.detectors import BURST, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND, burst, isolation, night_flow
@@ -108,10 +108,11 @@ def detect(
             row["night_best_m3h"], row["night_start_ms"] = np.inf, slot_start_ms
         night_flow.collect(row, b.night_flow, b.series[0]["value"] - known)
         if minute + p.slot_ms // MINUTE_MS >= p.night_end_min:
-            statistic = night_flow.update(row, b.nights, b.series[0]["mean_level"])
+            statistic = night_flow.update(row, b.night_level[0], b.nights, b.series[0]["mean_level"])
             scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistic)
             row["night_day"] = NEVER
             night_over = True
+    night_level.note_slot(b.night_level[0], b.series[0]["value"] - known)
     limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
     statistic = burst.update(row, b.series, b.burst_sums, p.inflows, slot_start_ms, limit)
     scores[BURST] = calibrated(b, p, BURST, statistic)
@@ -129,7 +130,7 @@ def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
 
 @njit(cache=False, forceinline=True)
 def begin_slot(b: Buffers, p: Params, day: int) -> bool:
-    """At local midnight, let the calibrations take in the day that is over; True when there was one."""
+    """At local midnight, let calibrations and night level take in the day that is over; True when there was one."""
     row = b.row[0]
     if row["day"] == day:
         return False
@@ -138,6 +139,9 @@ def begin_slot(b: Buffers, p: Params, day: int) -> bool:
         quiet = not is_any_leak_open(b.events)
         for d in range(b.calibrations.shape[0]):
             calibration.end_day(b.calibrations[d], p.return_days, quiet)
+        night_level.end_day(
+            b.night_level[0], b.nights, row["day"], night_flow.COVERAGE, day_of(p.days, row["day"])[1] < UNUSUAL
+        )
     row["day"] = day
     return is_over
 

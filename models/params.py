@@ -72,8 +72,8 @@ def params_of(site: Site, dma: str) -> Params:
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
-    # the two that compare loggers with each other never speak where there are too few
-    speaking = len(DETECTORS) - (0 if len(pressures) >= MIN_LOGGERS else 2)
+    # the two that compare loggers with each other never speak where there are too few, and the forest never alone
+    speaking = sum(detector.raises_alone for detector in DETECTORS) - (0 if len(pressures) >= MIN_LOGGERS else 2)
     lookup = np.zeros(len(rows) + len(customers), LOOKUP)
     lookup["meter"], lookup["channel"] = rows + customers, np.arange(len(lookup))
     facts = np.zeros(len(lookup), FACTS)

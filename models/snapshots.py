@@ -10,21 +10,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
+from models.night_level import NIGHT, new_night_level, new_nights
 from models.pairs import new_loggers
 from models.schema import NEVER
-from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, no_events, no_past
+from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, no_events, no_past
 from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-# 5: pressure loggers beside each other; 4: what meters do against their own past, and their events apart from leaks;
-# 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
+# 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do against their own past,
+# and their events apart from leaks; 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of
+# the DMA's facts
 FORMAT: Final = 5
 READABLE: Final = (2, 3, 4, 5)
 
-SINCE_5: Final = ("loggers", "logger_cov")
+SINCE_5: Final = ("night_level", "loggers", "logger_cov")
 SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
 DETECTORS_4: Final = 3
 """Formats up to 4 had no detectors of pressures."""
@@ -32,8 +33,12 @@ EVENT_4: Final = np.dtype(
     [
         (name, EVENT[name].base, (DETECTORS_4,)) if name == "scores" else (name, EVENT[name])
         for name in EVENT.names or ()
-        if name not in ("logger", "second_logger", "fall_kpa", "fall_ms")
+        if name not in ("usual_m3h", "logger", "second_logger", "fall_kpa", "fall_ms")
     ]
+)
+NIGHT_4: Final = np.dtype([(name, NIGHT[name]) for name in ("day", "start_ms", "mnf_m3h", "z")])
+CALIBRATION_4: Final = np.dtype(
+    [("mean", "<f8"), ("variance", "<f8"), ("days", "<f8"), ("day_max", "<f8"), ("waiting", "<f8", (7,))]
 )
 EVENT_3: Final = np.dtype([(name, EVENT_4[name]) for name in EVENT_4.names or () if name != "cause"])
 METER_FAULT_3: Final = 3  # and STUCK_3 what it was about
@@ -109,7 +114,7 @@ def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray
     like = dict(like)
     if version < 5:
         like = {name: array for name, array in like.items() if name not in SINCE_5}
-        like["calibrations"] = np.zeros(DETECTORS_4, CALIBRATION)
+        like["calibrations"], like["nights"] = np.zeros(DETECTORS_4, CALIBRATION_4), np.zeros(NIGHTS, NIGHT_4)
         like["events"], like["faults"] = np.zeros(MAX_EVENTS, EVENT_4), np.zeros(len(like["faults"]), EVENT_4)
     if version < 4:
         like = {name: array for name, array in like.items() if name not in SINCE_4}
@@ -121,16 +126,25 @@ def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray
 
 
 def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With pressure loggers of which nothing is known yet, and detectors of theirs that have no past."""
+    """With pressure loggers of which nothing is known yet, and detectors that have no past: those of the pressures, and that
+    of the nights, whose statistic is another; its level begins anew from the nights that are there.
+    """
     calibrations = no_past()
-    calibrations[:DETECTORS_4] = arrays["calibrations"]
+    for name in ("mean", "variance", "days", "day_max"):
+        calibrations[name][1:DETECTORS_4] = arrays["calibrations"][name][1:]
+    calibrations["waiting"][1:DETECTORS_4, :7] = arrays["calibrations"]["waiting"][1:]
+    nights = new_nights(NIGHTS)
+    for name in ("day", "start_ms", "mnf_m3h"):
+        nights[name] = arrays["nights"][name]
     loggers, covariances = new_loggers(max(len(like["loggers"]) - 1, 0))
-    newer = {"calibrations": calibrations, "loggers": loggers, "logger_cov": covariances}
+    newer = {"nights": nights, "night_level": new_night_level(), "calibrations": calibrations}
+    newer |= {"loggers": loggers, "logger_cov": covariances}
     for table in ("events", "faults"):
         newer[table] = no_events(len(arrays[table]))
         for name in EVENT_4.names or ():
             target = newer[table][name][:, :DETECTORS_4] if name == "scores" else newer[table][name]
             target[...] = arrays[table][name]
+        newer[table]["usual_m3h"] = newer[table]["recent_m3h"]
     return {**arrays, **newer}
 
 

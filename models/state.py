@@ -12,6 +12,7 @@ from models.clocks import new_clocks
 from models.customers import new_use
 from models.detectors import DETECTORS
 from models.features import FEATURES
+from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
@@ -82,16 +83,6 @@ ROW = np.dtype(
 )
 """Scalars of the DMA; an array of one row."""
 
-NIGHT = np.dtype(
-    [
-        ("day", "<i8"),
-        ("start_ms", "<i8"),  # of its window
-        ("mnf_m3h", "<f8"),
-        ("z", "<f8"),  # against the nights before it; NaN while warming up, and once it has raised an event
-    ]
-)
-"""A ring of past nights by local day; day NEVER is empty. Known events are left out of the flow."""
-
 EVENT = np.dtype(
     [
         ("type", "i1"),  # index into events.EVENT_TYPES, -1 is free
@@ -109,6 +100,7 @@ EVENT = np.dtype(
         ("excess_m3h", "<f8"),
         ("reported_m3h", "<f8"),  # excess of the last revision
         ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
+        ("usual_m3h", "<f8"),  # excess of the days before, what was expected drifting away included
         ("lost_m3", "<f8"),
         ("amended_m3", "<f8"),  # of these, what late readings brought since the last revision
         ("slots", "<i4"),  # slots that the excess is averaged over
@@ -176,6 +168,7 @@ class Buffers(NamedTuple):
     night_flow: NDArray[np.float64]  # ring of 1 h: net inflow inside the night window
     burst_sums: NDArray[np.float64]  # (S,) residuals since burst_start_ms
     nights: Records  # (56,) NIGHT
+    night_level: Records  # (1,) NIGHT_LEVEL
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT: leaks
     watch: Records  # (W,) WATCH
@@ -205,8 +198,6 @@ def new_buffers(
     lines = np.zeros(series, SERIES)
     for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
-    nights = np.zeros(NIGHTS, NIGHT)
-    nights["day"] = NEVER
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
     compared, covariances = new_loggers(loggers)
@@ -227,7 +218,8 @@ def new_buffers(
         pressure_z=np.full(six_hours, np.nan),
         night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
         burst_sums=np.zeros(series),
-        nights=nights,
+        nights=new_nights(NIGHTS),
+        night_level=new_night_level(),
         calibrations=no_past(),
         events=no_events(MAX_EVENTS),
         watch=new_watch(channels),
@@ -243,7 +235,9 @@ def no_past() -> Records:
     """Calibrations (detectors,) of a DMA of which nothing is known: a cautious prior worth `PRIOR_DAYS`."""
     calibrations = np.zeros(len(DETECTORS), CALIBRATION)
     for number, detector in enumerate(DETECTORS):
-        calibrations[number] = (detector.prior_mean, detector.prior_sd**2, PRIOR_DAYS, -1.0, -1.0)
+        calibrations[number] = (
+            detector.prior_mean, detector.prior_sd**2, PRIOR_DAYS, -1.0, detector.long_tail, detector.quarantine_days, -1.0,
+        )  # fmt: skip
     return calibrations
 
 

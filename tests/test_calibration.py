@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.calibration import CALIBRATION, QUARANTINE_DAYS, alarm, end_day, observe, score, threshold
+from models.calibration import CALIBRATION, alarm, end_day, observe, score, threshold
+
+WEEK = 7
+
+
+def fresh(mean, variance, days, long_tail=False, quarantine_days=WEEK):
+    calibration = np.zeros(1, CALIBRATION)
+    calibration[0] = (mean, variance, days, -1.0, long_tail, quarantine_days, -1.0)
+    return calibration
 
 
 @pytest.fixture
 def calibration():
-    fresh = np.zeros(1, CALIBRATION)
-    fresh[0] = (2.0, 1.0, 5.0, -1.0, -1.0)
-    return fresh
+    return fresh(2.0, 1.0, 5.0)
 
 
 def live(calibration, maxima, return_days=1000.0, quiet=True):
@@ -25,14 +31,29 @@ def test_the_threshold_is_passed_once_in_the_return_period():
     """Oracle: simulated Gumbel maxima; the method of moments finds the quantile of the law they were drawn from."""
     rng = np.random.default_rng(0)
     maxima = rng.gumbel(5.0, 1.5, 400)
-    calibration = np.zeros(1, CALIBRATION)
-    calibration[0] = (maxima.mean(), maxima.var(), 90.0, -1.0, -1.0)
+    calibration = fresh(maxima.mean(), maxima.var(), 90.0)
     expected = 5.0 - 1.5 * np.log(-np.log(1 - 1 / 200))
     assert threshold(calibration[0], 200.0) == pytest.approx(expected, rel=0.05)
 
 
+def test_of_a_long_tail_the_threshold_is_passed_once_in_the_return_period():
+    """Oracle: simulated exponential maxima."""
+    maxima = 3.0 + np.random.default_rng(0).exponential(1.5, 4000)
+    calibration = fresh(maxima.mean(), maxima.var(), 90.0, long_tail=True)
+    assert threshold(calibration[0], 200.0) == pytest.approx(3.0 + 1.5 * np.log(200.0), rel=0.05)
+
+
+def test_a_detector_of_slow_leaks_learns_a_day_four_weeks_later():
+    calibration = fresh(2.0, 1.0, 5.0, quarantine_days=28)
+    live(calibration, [9.0] * 28)
+    assert calibration[0]["days"] == 5.0
+    alarm(calibration[0], 1000.0, 0.4, 20)
+    live(calibration, [9.0] * 20)
+    assert calibration[0]["days"] == 5.0 + 8
+
+
 def test_a_day_is_learned_a_week_later(calibration):
-    live(calibration, [9.0] * QUARANTINE_DAYS)
+    live(calibration, [9.0] * WEEK)
     assert calibration[0]["days"] == 5.0
     live(calibration, [9.0])
     assert calibration[0]["days"] == 6.0
@@ -45,9 +66,9 @@ def test_days_of_an_event_are_not_learned(calibration):
 
 
 def test_an_event_takes_back_the_days_since_its_start_only(calibration):
-    live(calibration, [3.0] * QUARANTINE_DAYS)
+    live(calibration, [3.0] * WEEK)
     alarm(calibration[0], 1000.0, 0.4, 3)
-    assert calibration[0]["waiting"].tolist() == [-1.0] * 3 + [3.0] * 4
+    assert calibration[0]["waiting"][:WEEK].tolist() == [-1.0] * 3 + [3.0] * 4
 
 
 def test_an_alarm_lifts_the_threshold_of_the_detector_that_made_it(calibration):
@@ -61,7 +82,7 @@ def test_an_alarm_lifts_the_threshold_of_the_detector_that_made_it(calibration):
 
 def test_one_enormous_day_counts_as_the_threshold(calibration):
     limit = threshold(calibration[0], 1000.0)
-    live(calibration, [1e9] + [0.0] * QUARANTINE_DAYS)
+    live(calibration, [1e9] + [0.0] * WEEK)
     assert calibration[0]["mean"] <= 2.0 + (limit - 2.0) / 6.0 + 1e-12
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from models import loop, pressure_loop
 from models.detectors import DETECTORS, night_flow
-from models.detectors.night_flow import consume, evidence, expected_night
-from models.schema import NEVER
-from models.state import NIGHT, NIGHTS
+from models.detectors.night_flow import consume, evidence
+from models.night_level import new_nights
+from models.state import NIGHTS
 from tests.synthetic import DAY, daily, make_site, readings, run, step_between
 
 DAYS = 40
@@ -48,65 +48,48 @@ def test_the_isolation_forest_is_silent_without_a_model(detections):
     assert (detections["scores"][:, 2] == 0).all()
 
 
-def nights_of(values, day=20_000):
-    nights = np.zeros(NIGHTS, NIGHT)
-    nights["day"] = NEVER
-    for back, value in enumerate(reversed(values), 1):
-        if not np.isnan(value):
-            nights[(day - back) % NIGHTS] = (day - back, (day - back) * 86_400_000, value, np.nan)
+def night_rests(values, day=20_000):
+    nights = new_nights(NIGHTS)
+    for back, value in enumerate(reversed(values)):
+        night = nights[(day - back) % NIGHTS]
+        night["day"], night["start_ms"], night["mnf_m3h"], night["rest_m3h"] = (
+            day - back,
+            (day - back) * 86_400_000,
+            30.0,
+            value,
+        )
     return nights, day
 
 
-def test_the_expected_night_is_weekday_aware():
-    """A weekday-blind MNF alarms every Sunday."""
-    rng = np.random.default_rng(0)
-    days = np.arange(20_000 - 35, 20_000)
-    values = 10 + 4.0 * (days % 7 == 20_000 % 7) + rng.normal(0, 0.2, 35)
-    nights, day = nights_of(values)
-    expected, spread = expected_night(nights, day, 20.0)
-    assert expected == pytest.approx(14.0, abs=0.4)
-    assert 0.1 < spread < 0.5
-
-
-@pytest.mark.parametrize("count", [0, 5, 11])
-def test_the_night_flow_needs_two_weeks(count):
-    nights, day = nights_of([10.0] * count)
-    assert np.isnan(expected_night(nights, day, 20.0)[0])
-
-
-def test_nights_without_mnf_are_left_out_not_taken_as_zero():
-    values = [10.0 + 0.1 * (i % 2) for i in range(35)]
-    values[3] = values[20] = np.nan
-    nights, day = nights_of(values)
-    assert expected_night(nights, day, 20.0)[0] == pytest.approx(10.05, abs=0.1)
-
-
-def test_a_dma_without_night_flow_still_has_a_spread_to_judge_by():
-    nights, day = nights_of([0.0] * 30)
-    expected, spread = expected_night(nights, day, 20.0)
-    assert expected == 0.0
-    assert spread == pytest.approx(0.1)
-
-
-def test_evidence_is_the_strongest_run_of_nights():
+@pytest.mark.parametrize("of_level", [0.0, 0.8])
+def test_evidence_is_the_strongest_run_of_nights(of_level):
     """Oracle: all run lengths tried one by one."""
-    nights, day = nights_of([10.0] * 20)
-    z = [0.5, -1.0, 2.0, 3.0, 2.5]
-    for back, value in enumerate(reversed(z)):
-        nights[(day - back) % NIGHTS]["day"] = day - back
-        nights[(day - back) % NIGHTS]["z"] = value
-    expected = max(sum(z[-m:]) / np.sqrt(m) for m in range(1, 6))
-    got, length, start = evidence(nights, day)
-    assert got == pytest.approx(expected)
-    assert length == 3
+    rests = [0.5, -1.0, 2.0, 3.0, 2.5]
+    nights, day = night_rests(rests)
+    tried = [np.mean(rests[-m:]) / np.sqrt(1.5**2 / m + of_level**2) for m in range(1, 6)]
+    got, excess, start = evidence(nights, day, 1.5, of_level)
+    assert got == pytest.approx(max(tried))
+    assert excess == pytest.approx(2.5)
     assert start == nights[(day - 2) % NIGHTS]["start_ms"]
 
 
-def test_consumed_evidence_does_not_count_again():
-    nights, day = nights_of([10.0] * 20)
-    nights["z"] = 5.0
-    consume(nights)
-    assert evidence(nights, day - 1)[0] == 0.0
+def test_an_uncertain_level_is_not_averaged_away_by_a_long_run():
+    nights, day = night_rests([3.0] * 14)
+    assert evidence(nights, day, 3.0, 0.0)[0] == pytest.approx(np.sqrt(14))
+    assert evidence(nights, day, 3.0, 3.0)[0] < 1.0
+
+
+def test_one_wild_night_is_not_a_run():
+    nights, day = night_rests([0.0] * 13 + [1000.0])
+    assert evidence(nights, day, 1.0, 0.0)[0] == pytest.approx(6.0)
+
+
+def test_consumed_evidence_neither_counts_again_nor_teaches():
+    nights, day = night_rests([0.5, 5.0, 5.0, 7.0])
+    consume(nights, nights[(day - 2) % NIGHTS]["start_ms"], 6.0)
+    assert evidence(nights, day, 1.0, 0.0)[0] == 0.0
+    flows = [nights[(day - back) % NIGHTS]["mnf_m3h"] for back in range(3, -1, -1)]
+    assert flows == [30.0, 25.0, 25.0, 24.0]
 
 
 def test_the_mnf_is_the_smallest_hour_of_net_inflow():

@@ -16,7 +16,7 @@ from models.detectors.kind import Detector
 from models.kernels import cusum, window_median
 from models.schema import Record, Records
 
-DETECTOR: Final = Detector("burst", prior_mean=7.0, prior_sd=3.0)
+DETECTOR: Final = Detector("burst", prior_mean=7.0, prior_sd=3.0, long_tail=True)
 DRIFT: Final = 1.0  # tuned to shifts of two standard deviations of a slot
 Z_CLIP: Final = 6.0  # one wild slot, or a fire flow of two, is not enough
 MIN_EXCESS: Final = 0.02  # of the mean inflow

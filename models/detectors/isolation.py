@@ -17,7 +17,7 @@ from models.forest import Forest, score_row
 from models.kernels import ewma
 from models.schema import Record
 
-DETECTOR: Final = Detector("isolation", prior_mean=0.55, prior_sd=0.05)
+DETECTOR: Final = Detector("isolation", prior_mean=0.55, prior_sd=0.05, raises_alone=False)
 MIN_MEAN_Z: Final = 1.0  # of the last hour
 
 

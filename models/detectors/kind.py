@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Name, and the daily maxima of its statistic expected before the DMA's own past is known."""
+    """Name, the daily maxima of its statistic expected before the DMA's own past is known, and how long a day waits until
+    it is past."""
 
     name: str
     prior_mean: float
     prior_sd: float
+    quarantine_days: int = 7
+    long_tail: bool = False  # of the law of these maxima, see `calibration.py`
+    raises_alone: bool = True  # an event; one that does not needs none of the alert budget

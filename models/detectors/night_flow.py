@@ -1,7 +1,7 @@
-"""Night-flow leaks: minimum night flow against the DMA's own past nights, weekday-aware, summed over runs of nights.
+"""Night-flow leaks: minimum night flow against what the DMA's own past and its use lead to expect, over runs of nights.
 
 MNF is the minimum rolling 60-minute mean of net inflow in the local night window; a night with less than 90 % coverage
-has none (DOMAIN: formulas). Expected is the median of the last four weeks plus the median deviation of the same weekday.
+has none (DOMAIN: formulas). What is expected is told in `night_level.py`.
 """
 
 from __future__ import annotations
@@ -13,68 +13,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.detectors.kind import Detector
-from models.kernels import window_mad, window_mean, window_median
+from models.night_level import expected_night
 from models.schema import Record, Records
 
-DETECTOR: Final = Detector("night_flow", prior_mean=2.0, prior_sd=1.5)
+# a leak may grow for weeks before it is seen, and must not teach its own threshold in that time
+DETECTOR: Final = Detector("night_flow", prior_mean=1.2, prior_sd=0.8, quarantine_days=28)
 COVERAGE: Final = 0.9
-BASE_NIGHTS: Final = 28
-SAME_WEEKDAY: Final = 2  # ready after two weeks
-RUN_NIGHTS: Final = 10  # longest run of nights summed up
-Z_CLIP: Final = 12.0  # one wild night is not a run of them
-SPREAD_FLOOR: Final = 0.01  # of the expected MNF, and half of MIN_EXCESS where that is nothing
+RUN_NIGHTS: Final = 14  # longest run of nights summed up: as long as the expectation lags behind
+CLIP: Final = 6.0  # standard deviations: one wild night is not a run of them
 MIN_EXCESS: Final = 0.01  # of the mean inflow: below the accuracy of the inlet meters there is no evidence
-SD_PER_MAD: Final = 1.4826
-SD_PER_MEAN_ABS: Final = 1.2533
-CLIP_MADS: Final = 3.0
-
-
-@njit(cache=False)
-def expected_night(nights: Records, day: int, mean_level_m3h: float) -> tuple[float, float]:
-    """Expected MNF and its standard deviation (m3/h) on a local `day`; NaN while warming up.
-
-    `nights` (N,) NIGHT: a ring, in any order. The spread is the mean absolute deviation of past nights about their own
-    expectation, each clipped at three MAD (a plain MAD of two weeks is too noisy, a plain mean believes outliers), widened
-    by sqrt((n+1)/(n-1)) because the n nights of a weekday also made that expectation.
-    """
-    recent = np.empty(nights.shape[0])
-    count = 0
-    for back in range(1, nights.shape[0] + 1):
-        night = nights[(day - back) % nights.shape[0]]
-        if night["day"] == day - back and count < BASE_NIGHTS:
-            recent[count] = night["mnf_m3h"]
-            count += 1
-    if count < 7 * SAME_WEEKDAY - 2:
-        return np.nan, np.nan
-    base = window_median(recent[:count])
-
-    weekday_shift = np.zeros(7)
-    weekday_nights = np.zeros(7, np.int64)
-    for weekday in range(7):
-        shifts = np.full(nights.shape[0] // 7 + 1, np.nan)
-        found = 0
-        for i in range(nights.shape[0]):
-            night = nights[i]
-            if day - nights.shape[0] <= night["day"] < day and night["day"] % 7 == weekday:
-                shifts[found] = night["mnf_m3h"] - base
-                found += 1
-        weekday_nights[weekday] = found
-        if found:
-            weekday_shift[weekday] = window_median(shifts)
-    same = weekday_nights[day % 7]
-    if same < SAME_WEEKDAY:
-        return np.nan, np.nan
-    rest = np.full(nights.shape[0], np.nan)
-    for i in range(nights.shape[0]):
-        night = nights[i]
-        if day - nights.shape[0] <= night["day"] < day:
-            rest[i] = night["mnf_m3h"] - base - weekday_shift[night["day"] % 7]
-    expected = base + weekday_shift[day % 7]
-    limit = CLIP_MADS * SD_PER_MAD * window_mad(rest)
-    for i in range(rest.shape[0]):
-        rest[i] = min(abs(rest[i]), limit)
-    spread = SD_PER_MEAN_ABS * window_mean(rest) * np.sqrt((same + 1.0) / (same - 1.0))
-    return expected, max(spread, SPREAD_FLOOR * abs(expected), MIN_EXCESS / 2.0 * mean_level_m3h)
 
 
 @njit(cache=False)
@@ -93,34 +40,40 @@ def collect(row: Record, ring: NDArray[np.float64], flow_m3h: float) -> None:
 
 
 @njit(cache=False)
-def evidence(nights: Records, day: int) -> tuple[float, int, int]:
-    """Strongest run of nights that ends with `day`: its statistic, its length in nights, and when it began (epoch ms).
+def evidence(nights: Records, day: int, noise: float, of_level: float) -> tuple[float, float, int]:
+    """Strongest run of nights that ends with `day`: its statistic, its mean excess (m3/h), and when it began (epoch ms).
 
-    Windowed generalised likelihood ratio for an upward shift of unknown start: max over m of sum(z) / sqrt(m). Unlike a
-    CUSUM it forgets a slow season after `RUN_NIGHTS`, so a trend does not add up for ever.
+    Generalised likelihood ratio for an upward shift of unknown start: max over m of mean(rest) / sqrt(noise^2 / m +
+    of_level^2). The nights of a run share what is uncertain in the expectation, so a longer run does not average it away;
+    and unlike a CUSUM it forgets a slow season after `RUN_NIGHTS`.
     """
-    best, length, start = 0.0, 0, nights[day % nights.shape[0]]["start_ms"]
+    best, excess, start = 0.0, 0.0, nights[day % nights.shape[0]]["start_ms"]
+    limit = CLIP * np.sqrt(noise * noise + of_level * of_level)
     total, count = 0.0, 0
     for back in range(RUN_NIGHTS):
         night = nights[(day - back) % nights.shape[0]]
-        if night["day"] != day - back or np.isnan(night["z"]):
+        if night["day"] != day - back or np.isnan(night["rest_m3h"]):
             continue
-        total += min(max(night["z"], -Z_CLIP), Z_CLIP)
+        total += min(max(night["rest_m3h"], -limit), limit)
         count += 1
-        if total / np.sqrt(count) > best:
-            best, length, start = total / np.sqrt(count), count, night["start_ms"]
-    return best, length, start
+        statistic = total / count / np.sqrt(noise * noise / count + of_level * of_level)
+        if statistic > best:
+            best, excess, start = statistic, total / count, night["start_ms"]
+    return best, excess, start
 
 
 @njit(cache=False)
-def consume(nights: Records) -> None:
-    """Evidence that has raised or grown an event does not count again."""
+def consume(nights: Records, since_ms: int, excess_m3h: float) -> None:
+    """Evidence that has raised or grown an event by `excess_m3h` does not count again, nor teach what is expected."""
     for i in range(nights.shape[0]):
-        nights[i]["z"] = np.nan
+        night = nights[i]
+        if night["start_ms"] >= since_ms and night["rest_m3h"] > 0.0:
+            night["mnf_m3h"] -= min(night["rest_m3h"], excess_m3h)
+        night["rest_m3h"] = night["z"] = np.nan
 
 
 @njit(cache=False)
-def update(row: Record, nights: Records, mean_level_m3h: float) -> float:
+def update(row: Record, level: Record, nights: Records, mean_level_m3h: float) -> float:
     """Close the night under way and return its statistic; NaN for a night without MNF or while warming up."""
     day = row["night_day"]
     covered = row["night_slots"] > 0 and row["night_valid"] >= COVERAGE * row["night_slots"]
@@ -128,15 +81,19 @@ def update(row: Record, nights: Records, mean_level_m3h: float) -> float:
     row["mnf_m3h"] = np.nan
     if not covered or np.isinf(mnf):
         return np.nan
-    expected, spread = expected_night(nights, day, mean_level_m3h)
+    expected, noise, of_level = expected_night(level, nights, day, mean_level_m3h)
     night = nights[day % nights.shape[0]]
-    night["day"], night["mnf_m3h"], night["z"], night["start_ms"] = day, mnf, np.nan, row["night_start_ms"]
+    night["day"], night["mnf_m3h"], night["start_ms"] = day, mnf, row["night_start_ms"]
+    night["use_m3h"], night["season_m3h"] = np.nan, level["season_m3h"]
+    night["rest_m3h"] = night["z"] = np.nan
+    spread = np.sqrt(noise * noise + of_level * of_level)
     row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"] = mnf, expected, spread
     if np.isnan(expected) or not spread > 0.0:
         row["night_z"] = 0.0
         return np.nan
+    night["rest_m3h"] = mnf - expected
     row["night_z"] = night["z"] = (mnf - expected) / spread
-    statistic, _, row["night_shift_ms"] = evidence(nights, day)
-    if mnf - expected < MIN_EXCESS * mean_level_m3h:
+    statistic, excess, row["night_shift_ms"] = evidence(nights, day, noise, of_level)
+    if min(excess, mnf - expected) < MIN_EXCESS * mean_level_m3h:
         return 0.0
     return statistic
