@@ -133,9 +133,9 @@ def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]
     for name in ("mean", "variance", "days", "day_max"):
         calibrations[name][1:DETECTORS_4] = arrays["calibrations"][name][1:]
     calibrations["waiting"][1:DETECTORS_4, :7] = arrays["calibrations"]["waiting"][1:]
-    nights = new_nights(NIGHTS)
+    nights, known = new_nights(NIGHTS), arrays["nights"]["day"] != NEVER
     for name in ("day", "start_ms", "mnf_m3h"):
-        nights[name] = arrays["nights"][name]
+        nights[name][known] = arrays["nights"][name][known]
     loggers, covariances = new_loggers(max(len(like["loggers"]) - 1, 0))
     newer = {"nights": nights, "night_level": new_night_level(), "calibrations": calibrations}
     newer |= {"loggers": loggers, "logger_cov": covariances}

@@ -11,6 +11,7 @@ import pytest
 
 from models.engine import Engine
 from models.network import parse_site
+from models.night_level import NIGHT
 from tests import loggers
 from tests.synthetic import NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, make_site, readings
 
