@@ -62,9 +62,18 @@ def known_excess(events: Records) -> float:
 
 @njit(cache=False)
 def is_unsettled(events: Records, slot_end_ms: int) -> bool:
-    """True while a young or a fading event makes the flow unfit to learn from."""
+    """True while a young or a fading event makes the flow unfit to learn from.
+
+    The days of a night-flow leak look gone whenever demand is low: while the nights still see it, they teach.
+    """
     for i in range(events.shape[0]):
         event = events[i]
+        if (
+            event["type"] == NIGHT_FLOW_LEAK
+            and event["nights_gone"] == 0
+            and slot_end_ms - event["detected_ms"] >= SETTLING_MS
+        ):
+            continue
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE, NIGHT_FLOW_LEAK) and (
             slot_end_ms - event["detected_ms"] < SETTLING_MS or event["below_ms"] != NEVER or event["less_ms"] != NEVER
         ):

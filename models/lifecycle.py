@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, burst, night_flow
+from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, night_flow
 from models.events import (
     BOUNDARY_VALVE,
     BURST_EVENT,
@@ -94,9 +94,8 @@ def raise_burst(
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
-        is_growth = event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess
-        # of a sudden step that loggers fell with, the night knows nothing
-        is_growth = is_growth and (is_slow or scores[PRESSURE_STEP] == 0.0)
+        # a leak that grows does not jump: what took no longer to show is another one
+        is_growth = event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess and is_slow
         if young and (is_growth or (is_pressure_only(event) and is_slow)):
             # a leak that grows faster than the nights can follow; a step larger than the leak is another event
             grow(b, event, excess, scores)
@@ -246,8 +245,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
             continue
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
         is_gone = share < GONE or event["recent_m3h"] < event["usual_m3h"] - (1.0 - GONE) * event["reported_m3h"]
-        by_night = is_seen_at_night(event)
-        if event["nights_gone"] == 0 and (by_night or i != fading or not is_gone):
+        if event["nights_gone"] == 0 and (i != fading or not is_gone):
             event["below_ms"] = NEVER
         elif event["below_ms"] == NEVER:
             event["below_ms"] = slot_end_ms
@@ -256,7 +254,7 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
         elif event["less_ms"] == NEVER:
             event["less_ms"] = slot_end_ms
         is_over = event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS
-        if by_night:
+        if is_seen_at_night(event):
             is_over = is_over and is_gone and event["nights_gone"] > 0
         is_over = is_over or event["nights_gone"] >= CLEAR_NIGHTS
         if is_over:

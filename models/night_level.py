@@ -151,7 +151,7 @@ def weekdays_and_noise(nights: Records, day: int, shifts: NDArray[np.float64], c
     `FIRST_NIGHTS`.
 
     The noise is a mean absolute deviation clipped at three MAD: a plain MAD of two weeks is too noisy, a plain mean believes
-    outliers.
+    outliers. Seven of its degrees of freedom are the weekdays'.
     """
     length = nights.shape[0]
     rest = np.empty(length)
@@ -176,7 +176,7 @@ def weekdays_and_noise(nights: Records, day: int, shifts: NDArray[np.float64], c
     for i in range(length):
         if not np.isnan(rest[i]):
             total += min(rest[i], limit)
-    return SD_PER_MEAN_ABS * np.sqrt(OF_A_WEEK) * total / known
+    return SD_PER_MEAN_ABS * np.sqrt(OF_A_WEEK * known / (known - 7.0)) * total / known
 
 
 @njit(cache=False)

@@ -17,7 +17,7 @@ from models.night_level import expected_night
 from models.schema import Record, Records
 
 # a leak may grow for weeks before it is seen, and must not teach its own threshold in that time
-DETECTOR: Final = Detector("night_flow", prior_mean=1.2, prior_sd=0.8, quarantine_days=28)
+DETECTOR: Final = Detector("night_flow", prior_mean=1.3, prior_sd=0.9, quarantine_days=28)
 COVERAGE: Final = 0.9
 RUN_NIGHTS: Final = 14  # longest run of nights summed up: as long as the expectation lags behind
 CLIP: Final = 6.0  # standard deviations: one wild night is not a run of them
