@@ -67,7 +67,7 @@ class Watch:
 async def main(form: str, bootstrap: str, prefix: str, wanted: int) -> None:
     """Work through the topic, then say what was done."""
     place = site(IN_DMA, LATENESS_MINUTES[form])
-    warm_up(place, None)
+    warm_up(place)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         worker = Worker(place, None, bootstrap, prefix, Path(folder))
         watch = Watch(worker, wanted)

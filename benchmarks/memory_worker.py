@@ -37,7 +37,7 @@ def resident() -> int:
 def main(meters: int, in_dma: int) -> None:
     """Site, decoder and routes, engines, and two readings of each meter."""
     small = town(1, 1, 1)
-    warm_up(small, None)
+    warm_up(small)
     Decoder(small).decode([b'{"meterId":"FM-0000000","kind":"flow","value":1.5,"unit":"m3/h","observedAt":0}'])
     before, begin = resident(), time.perf_counter()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models import explain
 from models.customers import AFTER_DAYS, DAY_MS, RING_DAYS, judge_day
+from models.detectors import ISOLATION
 from models.faults import customer_transition
 from models.forest import EMPTY
 from models.gaps import amend_all
@@ -19,7 +20,7 @@ from models.params import channel_rows, params_of
 from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
 from models.slots import LATE, PENDING, admit, fit_ring
 from models.snapshots import restore, snapshot
-from models.state import DETECTION, EVENT, Buffers, new_buffers
+from models.state import DETECTION, EVENT, Buffers, new_buffers, no_past
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -101,6 +102,17 @@ class Engine:
         """Events that are under way."""
         b = self._buffers
         return int((b.events["type"] >= 0).sum() + (b.faults["type"] >= 0).sum() + b.use["is_open"].sum())
+
+    def use(self, bundle: Bundle | None) -> None:
+        """Judge with this model, or with none, from the next slot that closes on; alerts name it from there on.
+
+        What the old model's scores have left behind goes with them: the mean of the last hour, and the calibration of the
+        forest's score, which begins again at its cautious prior as with a site's first model. So nothing of a model that was
+        rolled back lives on, and what comes after depends only on when each model came.
+        """
+        self.bundle, self._forest = bundle, EMPTY if bundle is None else bundle.forest
+        self._buffers.row["forest_score"] = np.nan
+        self._buffers.calibrations[ISOLATION] = no_past()[ISOLATION]
 
     def step(self, readings: Readings, origin: Literal["live", "replay"] = "live") -> StepResult:
         """Take readings in order of arrival, close what is complete, judge it.

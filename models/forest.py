@@ -179,7 +179,7 @@ def _to_score(total, denominator, bad):  # type: ignore[no-untyped-def]
     return 2.0 ** (-(total / denominator))
 
 
-@njit
+@njit(cache=True)  # a worker scores its challengers with it: compiling would stop its loop for seconds
 def score(forest, x):  # type: ignore[no-untyped-def]
     """Anomaly scores, float64 (n,), of the rows of x, (n, forest.features), any float type, cast to float32.
 

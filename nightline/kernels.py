@@ -28,7 +28,7 @@ def compile_kernels() -> float:
     from models.network import parse_site  # noqa: PLC0415 - after the cache is set
     from streams.worker import warm_up  # noqa: PLC0415
 
-    return warm_up(parse_site(SITE, NETWORK), None)
+    return warm_up(parse_site(SITE, NETWORK))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from models.config import ConfigError
 from nightline.sites import load_site
 from nightline.topics import BOOTSTRAP, PREFIX
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 
 @click.command("worker")
@@ -37,13 +40,16 @@ def worker(
     from streams import status as endpoint  # noqa: PLC0415
     from streams import topics  # noqa: PLC0415
     from streams.worker import run_worker, set_up_logging  # noqa: PLC0415
-    from training.registry import alias_version, champion, scope_folder  # noqa: PLC0415
+    from training import registry  # noqa: PLC0415
 
-    own = [dma for dma in found.dma_row if alias_version(site, dma, "champion") is not None]
-    if own:
-        found_at = f"{scope_folder(site, own[0]) / 'champion'}: a model of one DMA, which the worker does not serve yet"
-        raise ConfigError([f"{found_at}; possible: remove that file, and promote a model of the whole site"])
-    bundle = champion(site, "*")
+    serving = registry.champions(site, found.dma_row)
+
+    def load(scope: str, version: str) -> Bundle | None:
+        try:
+            return registry.load(site, scope, version)
+        except ConfigError:
+            return None
+
     set_up_logging()
     with contextlib.ExitStack() as stack:
         try:
@@ -59,7 +65,7 @@ def worker(
                         f"Kafka at {bootstrap} has no topic {', '.join(missing)}; create them with: "
                         f"nightline topics apply --bootstrap {bootstrap} --prefix {prefix}"
                     )
-            code: Any = run_worker(found, bundle, bootstrap, prefix, rebuild, session_seconds, status)
+            code: Any = run_worker(found, serving, bootstrap, prefix, rebuild, session_seconds, status, load)
         except (topics.KafkaUnavailableError, endpoint.StatusAddressError) as error:
             raise click.ClickException(str(error)) from None
     if code:

@@ -28,6 +28,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from models.wire import FOREIGN, brief
+from streams.published import Named
 
 MAGIC: Final = b"NLCP"
 VERSION: Final = 1
@@ -54,6 +55,10 @@ class _Header(msgspec.Struct):
     model: str | None
     known: list[str]
     seen: dict[str, Seen]
+    # since 2026-11-28
+    champion: Named | None = None
+    challenger: Named | None = None
+    told: bool = False
 
 
 _HEADER: Final = msgspec.msgpack.Decoder(_Header)
@@ -70,19 +75,26 @@ class Checkpoint:
     offset: int
     watermark_ms: int
     model: str | None
-    """Version of the model that scored last, for the log."""
+    """Version of the model that scored last; of states before 2026-11-28 that is all there is."""
     known: tuple[str, ...]
     """All DMAs of the partition that have a state: a missing one is missed."""
     seen: Mapping[str, Seen]
     state: bytes
     """`Engine.snapshot()`."""
+    champion: Named | None = None
+    """The model that scores from here on; None without one, or where only `model` tells."""
+    challenger: Named | None = None
+    """The one in shadow."""
+    told: bool = False
+    """A control record has spoken of its champion."""
 
 
 def pack(checkpoint: Checkpoint) -> bytes:
     """The bytes of a checkpoint."""
     c = checkpoint
     header = _Header(
-        c.dma, c.partition, c.partitions, c.offset, c.watermark_ms, c.model, list(c.known), dict(c.seen)
+        c.dma, c.partition, c.partitions, c.offset, c.watermark_ms, c.model, list(c.known), dict(c.seen),
+        c.champion, c.challenger, c.told,
     )  # fmt: skip
     head = msgspec.msgpack.encode(header)
     body = head + c.state
@@ -106,7 +118,8 @@ def unpack(value: bytes) -> Checkpoint:
     except FOREIGN as error:
         raise ValueError(f"checkpoint header cannot be read: {brief(error)}") from None
     return Checkpoint(
-        h.dma, h.partition, h.partitions, h.offset, h.watermark_ms, h.model, tuple(h.known), h.seen, bytes(body[head_bytes:])
+        h.dma, h.partition, h.partitions, h.offset, h.watermark_ms, h.model, tuple(h.known), h.seen,
+        bytes(body[head_bytes:]), h.champion, h.challenger, h.told,
     )  # fmt: skip
 
 

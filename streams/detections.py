@@ -3,7 +3,9 @@
     b"NLD1" | header length, u32 | header | column | column | …
 
 The header names the DMA, the origin, the number of rows, the features and detectors (what the columns `features` and
-`scores` hold, in order), and each column's name, numpy type and shape of one row, so a reader needs nothing else.
+`scores` hold, in order), and each column's name, numpy type and shape of one row, so a reader needs nothing else. Since
+2026-11-28 it also says which `model` scored, null for none, and where a challenger scores in shadow, which `challenger`;
+that one's scores are a column of their own, `challenger_score`. Readers pass over columns and keys they do not know.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ import functools
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.schema import ModelRef
 from models.wire import FOREIGN, brief, shown
 
 MAGIC: Final = b"NLD1"
@@ -27,6 +31,7 @@ _LENGTH: Final = struct.Struct("<I")
 _BODY: Final = len(MAGIC) + _LENGTH.size
 _Kind = Annotated[str, msgspec.Meta(pattern=r"^(\|[biu]1|<[iuf][248])\Z")]
 """Numbers only. numpy makes types of far more: objects, texts, records of a gigabyte."""
+NOTHING: Final[Mapping[str, NDArray[np.float32]]] = MappingProxyType({})
 _Shape = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]], msgspec.Meta(max_length=4)]
 
 
@@ -37,13 +42,21 @@ def pack_detections(
     features: tuple[str, ...],
     detectors: tuple[str, ...],
     limit: int,
+    model: ModelRef | None = None,
+    challenger: ModelRef | None = None,
+    beside: Mapping[str, NDArray[np.float32]] = NOTHING,
 ) -> Iterator[bytes]:
-    """`rows` (n,) DETECTION as messages of at most about `limit` bytes; none for no rows."""
-    per_message = max(1, (limit - 4096) // rows.dtype.itemsize)
+    """`rows` (n,) DETECTION as messages of at most about `limit` bytes; none for no rows.
+
+    `model` scored them, `challenger` what is in `beside`: further columns (n,).
+    """
+    per_message = max(1, (limit - 4096) // (rows.dtype.itemsize + 4 * len(beside)))
     for start in range(0, len(rows), per_message):
         part = rows[start : start + per_message]
-        head = _head(dma, origin, len(part), features, detectors, rows.dtype)
-        yield b"".join([head, *(part[name].astype(kind, copy=False).tobytes() for name, kind, _ in _columns(rows.dtype))])
+        head = _head(dma, origin, len(part), features, detectors, rows.dtype, model, challenger, tuple(beside))
+        columns = [part[name].astype(kind, copy=False).tobytes() for name, kind, _ in _columns(rows.dtype)]
+        columns += [more[start : start + per_message].astype("<f4", copy=False).tobytes() for more in beside.values()]
+        yield b"".join([head, *columns])
 
 
 @functools.lru_cache(maxsize=8)
@@ -55,20 +68,23 @@ def _columns(dtype: np.dtype[np.void]) -> tuple[tuple[str, np.dtype[Any], tuple[
 
 @functools.lru_cache(maxsize=4096)
 def _head(
-    dma: str, origin: str, rows: int, features: tuple[str, ...], detectors: tuple[str, ...], dtype: np.dtype[np.void]
-) -> bytes:
+    dma: str, origin: str, rows: int, features: tuple[str, ...], detectors: tuple[str, ...], dtype: np.dtype[np.void],
+    model: ModelRef | None, challenger: ModelRef | None, beside: tuple[str, ...],
+) -> bytes:  # fmt: skip
     """What precedes the columns. Live, a DMA's is the same slot after slot: writing it anew took half of 45 µs."""
-    header = json.dumps(
-        {
-            "dma": dma,
-            "origin": origin,
-            "rows": rows,
-            "features": features,
-            "detectors": detectors,
-            "columns": [[name, kind.str, shape] for name, kind, shape in _columns(dtype)],
-        },
-        separators=(",", ":"),
-    ).encode()
+    columns: list[tuple[str, str, tuple[int, ...]]] = [(name, kind.str, shape) for name, kind, shape in _columns(dtype)]
+    said = {
+        "dma": dma,
+        "origin": origin,
+        "rows": rows,
+        "features": features,
+        "detectors": detectors,
+        "columns": columns + [(name, "<f4", ()) for name in beside],
+        "model": msgspec.to_builtins(model),
+    }
+    if challenger is not None:
+        said["challenger"] = msgspec.to_builtins(challenger)
+    header = json.dumps(said, separators=(",", ":")).encode()
     return b"".join([MAGIC, _LENGTH.pack(len(header)), header])
 
 
@@ -81,6 +97,9 @@ class Detections:
     features: tuple[str, ...]
     detectors: tuple[str, ...]
     columns: dict[str, NDArray[Any]]
+    model: ModelRef | None = None
+    """That scored; None without one, and of messages before 2026-11-28."""
+    challenger: ModelRef | None = None
 
 
 class _Header(msgspec.Struct):
@@ -90,6 +109,8 @@ class _Header(msgspec.Struct):
     features: list[str]
     detectors: list[str]
     columns: list[tuple[str, _Kind, _Shape]]
+    model: ModelRef | None = None
+    challenger: ModelRef | None = None
 
 
 _HEADER: Final = msgspec.json.Decoder(_Header)
@@ -115,4 +136,6 @@ def unpack_detections(blob: bytes) -> Detections:
             raise ValueError(f"detections message is torn: column {shown(name)} is there twice")
         columns[name] = np.frombuffer(blob, kind, count, at).reshape(header.rows, *shape)
         at += size
-    return Detections(header.dma, header.origin, tuple(header.features), tuple(header.detectors), columns)
+    return Detections(
+        header.dma, header.origin, tuple(header.features), tuple(header.detectors), columns, header.model, header.challenger
+    )  # fmt: skip

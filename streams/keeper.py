@@ -87,7 +87,9 @@ class Keeper:
         begin = self._clock()
         numbers = sorted(tp.partition for tp in wanted)
         records, self._partitions = await asyncio.to_thread(read_checkpoints, self._bootstrap, self._prefix, numbers)
+        every = [record for number in numbers for record in records[number]]
         async with self._lock:
+            await asyncio.to_thread(self._bring_of, every)
             self.watcher.drop(list(self.watcher.owned))
             starts = {}
             for tp in sorted(wanted):
@@ -102,24 +104,38 @@ class Keeper:
             log.info("state of %d DMAs restored in %.1f s", states, self._clock() - begin)
         return starts
 
+    def _bring_of(self, records: list[Record]) -> None:
+        """The models that these checkpoints name, to the shelf. Blocks."""
+        self.watcher.shelf.bring(self.watcher.publications_of(records))
+
     # processing
 
     async def watch(self, block: Block) -> Posted | None:
         """Process a block. None when it is none of ours any more: it is left to be read again."""
         async with self._lock:
-            if self._is_closed or not self.consumer.is_current(block) or block.partition not in self.watcher.owned:
+            if not self._is_ours(block):
                 return None
             while self._under_way and _is_confirmed(self._under_way[0]):
                 self._under_way.popleft()
             for posted in filter(_is_refused, self._under_way):
                 why = "given up" if posted.cancelled() else posted.exception()
                 raise RuntimeError(f"what a block before this one brought about was never confirmed: {why}")
+            wanted = self.watcher.publications_in(block)
+            if wanted:
+                await asyncio.to_thread(self.watcher.shelf.bring, wanted)
+                if not self._is_ours(block):
+                    return None
             unpublished = block.end > self.consumer.committed(block.tp)
             messages, alerts = self.watcher.watch(block, publish=unpublished)
+            if wanted:
+                self.watcher.tidy()
             confirmed = self._post(messages)
             self._under_way.append(confirmed)
             self._replaying = self._replaying or self.watcher.is_replayed
             return Posted(confirmed, messages, alerts)
+
+    def _is_ours(self, block: Block) -> bool:
+        return not self._is_closed and self.consumer.is_current(block) and block.partition in self.watcher.owned
 
     # saving
 

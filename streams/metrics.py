@@ -85,6 +85,7 @@ async def exposition(worker: Worker) -> bytes:
     _of_process(page, worker)
     _of_partitions(page, worker)
     _of_dmas(page, dmas, span)
+    _of_models(page, worker, dmas)
     _of_checkpoints(page, worker)
     _of_trouble(page, worker.router.tally, worker.dead_letters, late)
     return page.encode()
@@ -142,6 +143,22 @@ def _of_dmas(page: Page, dmas: list[DmaState], span: dict[str, tuple[int, int]])
     page.add("dma_checkpoint_offset", "gauge", "What the DMA's last checkpoint includes.", offsets)
     saved = [(of, one.checkpoint_age_seconds) for of, one in every]
     page.add("dma_checkpoint_age_seconds", "gauge", "Since the DMA's state was last written; quiet ones less often.", saved)
+
+
+def _of_models(page: Page, worker: Worker, dmas: list[DmaState]) -> None:
+    named = [
+        ({"dma": one.dma, "role": role, "version": model.version, "sha256": model.sha256}, 1)
+        for one in dmas
+        for role, model in (("champion", one.model), ("challenger", one.challenger))
+        if model is not None
+    ]
+    page.add("dma_model_info", "gauge", "Always 1; the labels say which model scores in a DMA.", named)
+    watcher = worker.keeper.watcher
+    page.one("model_controls_taken_total", "counter", "Control records taken since the start.", watcher.swaps)
+    page.one(
+        "model_controls_refused_total", "counter", "Control records refused since the start; the model before goes on.",
+        watcher.refusals,
+    )  # fmt: skip
 
 
 def _of_checkpoints(page: Page, worker: Worker) -> None:

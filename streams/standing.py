@@ -25,6 +25,7 @@ from streams.watcher import Watched
 
 if TYPE_CHECKING:
     from models.engine import Engine
+    from streams.published import Named
     from streams.worker import Worker
 
 OVERDUE_SECONDS: Final = 60.0
@@ -54,6 +55,15 @@ class MeterState(msgspec.Struct, rename="camel", gc=False):
     late: int
 
 
+class ModelState(msgspec.Struct, rename="camel"):
+    """A model that scores in a DMA."""
+
+    id: str
+    version: str
+    sha256: str
+    """Of its arrays, as alerts tell it."""
+
+
 class DmaState(msgspec.Struct, rename="camel"):
     """One DMA whose engine is here. Late, duplicates and repeated count from when this worker took it over."""
 
@@ -71,6 +81,11 @@ class DmaState(msgspec.Struct, rename="camel"):
     checkpoint_offset: int | None
     checkpoint_age_seconds: float | None
     meters: list[MeterState]
+    model: ModelState | None = None
+    """The champion; None where no model scores."""
+    challenger: ModelState | None = None
+    model_refused: str | None = None
+    """Why the last control record was refused, since this worker took the DMA over; the model before it goes on."""
 
 
 class ClockState(msgspec.Struct, rename="camel"):
@@ -140,6 +155,14 @@ class Status(msgspec.Struct, rename="camel"):
     checkpoint: CheckpointState
     rejected: RejectedState
     dmas: msgspec.Raw
+    models: ModelsState
+
+
+class ModelsState(msgspec.Struct, rename="camel"):
+    """Control records since the worker's start."""
+
+    taken: int
+    refused: int
 
 
 def fault_of(worker: Worker) -> str | None:
@@ -201,7 +224,14 @@ def _dma_state(worker: Worker, partition: int, dma: str, watched: Watched) -> Dm
         checkpoint_offset=watched.saved_offset,
         checkpoint_age_seconds=None if watched.saved_offset is None else keeper.since(watched.saved_at),
         meters=_meter_states(engine),
+        model=_model_state(watched.champion),
+        challenger=_model_state(watched.challenger),
+        model_refused=watched.refused,
     )
+
+
+def _model_state(named: Named | None) -> ModelState | None:
+    return None if named is None else ModelState(named.id, named.version, named.sha256)
 
 
 def _meter_states(engine: Engine) -> list[MeterState]:
@@ -274,6 +304,7 @@ async def status_json(worker: Worker) -> bytes:
             checkpoint=checkpoint_state(worker),
             rejected=_rejected_state(worker.router.tally),
             dmas=msgspec.Raw(dmas),
+            models=ModelsState(worker.keeper.watcher.swaps, worker.keeper.watcher.refusals),
         )
     )
 

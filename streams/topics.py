@@ -83,7 +83,7 @@ TOPICS: Final = (
     Topic(COMMANDS, "DMA id", 365),
     Topic(ALERTS, "alert id", 365),
     Topic(OPEN_ALERTS, "alert id", None),
-    Topic(MODELS, "DMA id or *", None, RAW_LIMIT),
+    Topic(MODELS, "publication", None, RAW_LIMIT),
     Topic(CHECKPOINTS, "DMA id", None, RAW_LIMIT, 32 * MIB),
     Topic(DEAD_LETTERS, "original key", 30, REQUEST_LIMIT),
 )

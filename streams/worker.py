@@ -19,7 +19,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ from mode.supervisors import CrashingSupervisor
 
 from models import scan
 from models.engine import Engine
+from models.features import FEATURES
+from models.forest import EMPTY, score
 from models.network import Site
 from models.packing import Packing
 from models.routing import split
@@ -43,7 +47,9 @@ from streams.keeper import TICK_SECONDS, Keeper
 from streams.logs import Repeats, is_no_refusal
 from streams.outbox import Outbox, Posted
 from streams.progress import Place, Progress
+from streams.promotion import Words, introduce
 from streams.router import Router
+from streams.shelf import Load, Shelf, read_models
 from streams.status import StatusServer, listen
 from streams.topics import DEAD_LETTERS, MIB, PACKED_LIMIT, RAW, READINGS, REQUEST_LIMIT, topic_name, worker_group
 from streams.transport import Transport
@@ -71,13 +77,14 @@ class Worker:
     def __init__(
         self,
         site: Site,
-        bundle: Bundle | None,
+        load: Load | None,
         bootstrap: str,
         prefix: str,
         data: Path,
         rebuild: bool = False,
         session_seconds: float = SESSION_SECONDS,
     ) -> None:
+        """`load`: the models of the site's folder, for states that name one of these."""
         self.site, self.prefix = site, prefix
         self.version, self.started = importlib.metadata.version("nightline"), time.time()
         self.dead_letters = 0
@@ -108,7 +115,9 @@ class Worker:
             web_router_enabled=False,
         )
         self.outbox = Outbox(app, prefix)
-        self.keeper = Keeper(Watcher(site, bundle, rebuild), bootstrap, prefix, self.outbox.post)
+        read = partial(read_models, bootstrap, prefix)
+        shelf = Shelf(read) if load is None else Shelf(read, load)
+        self.keeper = Keeper(Watcher(site, shelf, rebuild), bootstrap, prefix, self.outbox.post)
         self.readings_topic = topic_name(prefix, READINGS)
         app.transport = self._transport = Transport(
             app.conf.broker_consumer, app, recovered_topics=[self.readings_topic],
@@ -242,7 +251,7 @@ class Worker:
         log.info("partitions: %s", owned or "none")
 
 
-def warm_up(site: Site, bundle: Bundle | None) -> float:
+def warm_up(site: Site) -> float:
     """Compile the kernels before joining the group: later it would look like a dead worker. Returns seconds.
 
     A throw-away engine of each DMA closes a few slots.
@@ -257,7 +266,8 @@ def warm_up(site: Site, bundle: Bundle | None) -> float:
         readings["time_ms"] = np.repeat(1_700_000_000_000 + steps, len(rows))
         readings["meter"] = np.tile(rows, len(steps))
         readings["kind"] = np.tile([KINDS.index(site.meters[row].kind) for row in rows], len(steps))
-        Engine(site, dma.id, bundle).step(readings, "live")
+        Engine(site, dma.id).step(readings, "live")
+    score(EMPTY, np.zeros((0, len(FEATURES)), np.float32))
     split(readings[:0], Subscribers(np.zeros(1, np.int32), np.zeros(0, np.int32)))
     packing = Packing(site)
     packing.unpack(packing.pack(site.dmas[-1].id, readings, "live"))
@@ -337,24 +347,29 @@ async def _settle(worker: Worker) -> bool:
 
 
 def run_worker(
-    site: Site, bundle: Bundle | None, bootstrap: str, prefix: str, rebuild: bool = False,
-    session_seconds: float = SESSION_SECONDS, status: str | None = None,
+    site: Site, champions: Mapping[str, Bundle], bootstrap: str, prefix: str, rebuild: bool = False,
+    session_seconds: float = SESSION_SECONDS, status: str | None = None, load: Load | None = None,
 ) -> int:  # fmt: skip
     """Consume until told to stop. Returns the exit code.
 
-    `status`: HOST:PORT to tell there how the worker is, "off", or None for the default or a free port. Raises
-    StatusAddressError where that cannot be had.
+    `champions`: those of the site's folder, by DMA; each is introduced to the DMAs that never had one. `load`: any model
+    of that folder. `status`: HOST:PORT to tell there how the worker is, "off", or None for the default or a free port.
+    Raises StatusAddressError where that cannot be had, KafkaUnavailableError where champions cannot be published.
     """
     listener = listen(status)
-    version = "none" if bundle is None else getattr(bundle, "version", "unnamed")
-    seconds = warm_up(site, bundle)
+    seconds = warm_up(site)
+    versions = ", ".join(sorted({bundle.version for bundle in champions.values()})) or "none"
     log.info(
-        "nightline worker: site %s, %d DMAs, %d meters, broker %s, topics %s.*, model %s, kernels ready in %.1f s",
-        site.name, len(site.dmas), len(site.meters), bootstrap, prefix, version, seconds,
+        "nightline worker: site %s, %d DMAs, %d meters, broker %s, topics %s.*, folder's model %s, kernels ready in %.1f s",
+        site.name, len(site.dmas), len(site.meters), bootstrap, prefix, versions, seconds,
     )  # fmt: skip
+    words = Words(datetime.now(UTC).isoformat(timespec="seconds"), f"worker on {socket.gethostname()}")
+    introduced = introduce(bootstrap, prefix, champions, words)
+    if introduced:
+        log.info("introduced the folder's champion to DMAs that had none before: %s", ", ".join(introduced))
 
     async def main(data: Path) -> int:
-        code = await _serve(Worker(site, bundle, bootstrap, prefix, data, rebuild, session_seconds), listener)
+        code = await _serve(Worker(site, load, bootstrap, prefix, data, rebuild, session_seconds), listener)
         if code:
             shutil.rmtree(data, ignore_errors=True)
             logging.shutdown()

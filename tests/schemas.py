@@ -15,6 +15,7 @@ import msgspec
 
 from models.cloudevents import DATA_SCHEMA
 from models.schema import SCHEMA_VERSION, Alert, ColumnarReadings, Reading
+from streams.control import Control
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "docs" / "schemas"
@@ -24,6 +25,7 @@ SCHEMAS: dict[str, tuple[type, str]] = {
     "reading.v1.json": (Reading, "urn:nightline:schema:reading:v1"),
     "columnar-readings.v1.json": (ColumnarReadings, "urn:nightline:schema:columnar-readings:v1"),
     "alert.v1.json": (Alert, DATA_SCHEMA),
+    "model-control.v1.json": (Control, "urn:nightline:schema:model-control:v1"),
 }
 
 

@@ -56,14 +56,14 @@ def test_any_other_fault_of_the_file_system_is_one_line(
     assert main(capsys, monkeypatch, "check-config", site) == "error: some/file: No space left on device"
 
 
-def test_a_worker_refuses_a_site_with_a_model_of_one_dma(
+def test_a_worker_refuses_a_site_whose_model_of_one_dma_is_gone(
     site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (site / "models" / "dma-B").mkdir(parents=True)
     (site / "models" / "dma-B" / "champion").write_text("0123456789ab\n")
     line = main(capsys, monkeypatch, "worker", site)
     assert "dma-B" in line
-    assert "which the worker does not serve yet; possible: remove that file" in line
+    assert "version '0123456789ab' is not there" in line
 
 
 def test_results_in_the_folder_of_the_readings_are_refused(
@@ -87,5 +87,5 @@ def test_what_setup_compiles_is_all_that_a_worker_compiles() -> None:
 
     compile_kernels()
     before = len(close_until.signatures)
-    warm_up(make_site(), None)
+    warm_up(make_site())
     assert len(close_until.signatures) == before

@@ -12,14 +12,17 @@ from faust.types import TP
 from models.packing import Packing, Source
 from streams import keeper as module
 from streams.blocks import Block
-from streams.checkpoints import Bounds, pack, unpack
+from streams.checkpoints import Bounds, LostStateError, pack, unpack
 from streams.checkpoints import Record as Saved
 from streams.keeper import REPLAY_SAVE_SECONDS, SAVE_SECONDS, Keeper
 from streams.outbox import Message, Posted
+from streams.published import name_of
+from streams.shelf import Shelf
 from streams.topics import CHECKPOINTS
 from streams.watcher import REFRESH_SECONDS, Watcher
 from tests.simulation.kafka import Record
 from tests.synthetic import make_site, readings
+from tests.test_bundle import make
 
 SITE = make_site()
 QUIET = readings(2)
@@ -265,15 +268,30 @@ def test_a_raw_topic_made_anew_is_not_taken_for_a_repetition(bench: Bench, caplo
     assert "starts again at offset 0" in caplog.text
 
 
-def test_a_state_scored_with_a_model_that_is_gone_is_not_taken_over_in_silence(
+def test_a_state_scored_with_a_model_that_is_gone_is_refused_and_goes_on_without_only_with_rebuild(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.watch(0)
     bench.tick(10)
     (mine,) = [m.value for m in bench.published if m.dataset == CHECKPOINTS]
-    for model, said in ((None, False), ("0123456789ab", True)):
-        caplog.clear()
-        value = pack(replace(unpack(mine or b""), model=model))
-        Watcher(SITE).restore(0, 4, [Saved(b"A", value)], Bounds(1, 0, 9), 0.0)
-        line = "partition 0: scored with model 0123456789ab so far, and from now on with no model"
-        assert (line in caplog.text) == said
+    Watcher(SITE).restore(0, 4, [Saved(b"A", mine)], Bounds(1, 0, 9), 0.0)
+    gone = [Saved(b"A", pack(replace(unpack(mine or b""), model="0123456789ab")))]
+    with pytest.raises(LostStateError, match=r"A was scored with model 0123456789ab, which is neither on models\.v1 nor"):
+        Watcher(SITE).restore(0, 4, gone, Bounds(1, 0, 9), 0.0)
+    assert caplog.text == ""
+    Watcher(SITE, rebuild=True).restore(0, 4, gone, Bounds(1, 0, 9), 0.0)
+    assert "it goes on without a model until one is promoted" in caplog.text
+
+
+def test_a_state_from_before_models_were_published_goes_on_with_the_folders_model_of_that_version(bench: Bench) -> None:
+    bench.watch(0)
+    bench.tick(10)
+    (mine,) = [m.value for m in bench.published if m.dataset == CHECKPOINTS]
+    model = make(seed=0)
+    old = [Saved(b"A", pack(replace(unpack(mine or b""), model=model.version)))]
+    folder = {("*", model.version): model}
+    watcher = Watcher(SITE, Shelf(load=lambda scope, version: folder.get((scope, version))))
+    watcher.restore(0, 4, old, Bounds(1, 0, 9), 0.0)
+    watched = watcher.owned[0].states["A"]
+    assert watched.engine.bundle is model
+    assert watched.champion == name_of(model)

@@ -23,12 +23,12 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)  # copies of readings whose slot is closed are late, by the thousand
 
 
-def run(seeds: range) -> tuple[Counter[str], dict[int, list[str]]]:
+def run(seeds: range, promote: float = 0.0) -> tuple[Counter[str], dict[int, list[str]]]:
     """What was injected in all, and the faults of the seeds that had any."""
     injected: Counter[str] = Counter()
     faults = {}
     for seed in seeds:
-        world = World(seed)
+        world = World(seed, promote=promote)
         world.run()
         found = world.check()
         injected += world.injected
@@ -42,6 +42,30 @@ def test_nothing_is_lost_and_nothing_is_there_twice_with_two_contents() -> None:
     assert faults == {}
     assert len(injected) == 11
     assert min(injected.values()) > 100, injected
+
+
+MODEL_FAULTS = ("champion named", "challenger named", "torn model")
+
+
+def test_models_promoted_at_any_moment_are_where_the_log_has_them_whoever_reads_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)  # torn ones are refused loudly
+    injected, faults = run(range(500, 530), promote=0.01)
+    proven({f"simulated: {what}": injected[what] for what in MODEL_FAULTS}, len(faults))
+    assert faults == {}
+    assert min(injected[what] for what in MODEL_FAULTS) > 100, injected
+
+
+def test_the_simulation_notices_a_swap_that_waits_for_the_end_of_its_block(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    as_it_is = watcher.groupby
+
+    def groupby(parts: Any, key: Any) -> Any:
+        return as_it_is(sorted(parts, key=lambda part: (part.dma, part.origin is None)), key=key)
+
+    monkeypatch.setattr(watcher, "groupby", groupby)
+    assert run(range(500, 510), promote=0.01)[1]
 
 
 @pytest.mark.soak

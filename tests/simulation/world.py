@@ -23,12 +23,12 @@ from models.schema import Alert, Readings
 from streams import checkpoints
 from streams.blocks import Block
 from streams.checkpoints import Bounds, Checkpoint
-from streams.detections import unpack_detections
 from streams.outbox import Message
 from streams.router import Router
 from streams.topics import ALERTS, CHECKPOINTS, DEAD_LETTERS, DETECTIONS, OPEN_ALERTS, RAW, READINGS
 from streams.watcher import Watcher
 from streams.worker import BLOCKS_UNDER_WAY
+from tests.simulation import swaps
 from tests.simulation.kafka import PARTITIONS, Kafka
 from tests.synthetic import DAY, make_site, readings, step_between
 
@@ -87,7 +87,7 @@ class Worker:
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
-        self.watcher = Watcher(quiet()[0])
+        self.watcher = Watcher(quiet()[0], swaps.shelf_of(world.kafka))
         self.raw_at: dict[int, int] = {}
         self.under_way: deque[tuple[list[Message], Callable[[], None] | None]] = deque()
         self.is_zombie = False
@@ -99,6 +99,7 @@ class Worker:
         self.watcher.drop(list(self.watcher.owned))
         for number in partitions:
             records = [checkpoints.Record(r.key, r.value) for r in kafka.logs[CHECKPOINTS, number]]
+            self.watcher.shelf.bring(self.watcher.publications_of(records))
             bounds = Bounds(kafka.committed.get((READINGS, number)), 0, len(kafka.logs[READINGS, number]))
             self.watcher.restore(number, PARTITIONS, records, bounds, now=self.world.clock)
 
@@ -158,7 +159,9 @@ class Worker:
         if block is None:
             return False
         committed = self.world.kafka.committed.get((READINGS, partition), 0)
+        self.watcher.shelf.bring(self.watcher.publications_in(block))
         messages, _ = self.watcher.watch(block, publish=block.end > committed)
+        self.watcher.tidy()
         self.post(messages)
         return True
 
@@ -175,7 +178,9 @@ class Worker:
 class World:
     """One seed."""
 
-    def __init__(self, seed: int, kill: float = 0.01) -> None:
+    def __init__(self, seed: int, kill: float = 0.01, promote: float = 0.0) -> None:
+        """`promote`: so often in a step a model is promoted, put in shadow or taken away, some of them torn."""
+        self.promote = promote
         self.random = random.Random(seed)  # noqa: S311 - a simulation
         self.kill = kill
         self.injected: Counter[str] = Counter()
@@ -190,6 +195,8 @@ class World:
             known = tuple(sorted(d for d in states if zlib.crc32(d.encode()) % PARTITIONS == number))
             value = checkpoints.pack(Checkpoint(dma, number, PARTITIONS, 0, 0, None, known, {}, state))
             self.kafka.append(Message(CHECKPOINTS, dma.encode(), value, [], number))
+        self.begun = {number: list(self.kafka.logs[CHECKPOINTS, number]) for number in range(PARTITIONS)}
+        self.refused: set[tuple[int, int]] = set()
         self.feed = self._feed()
         self.workers: list[Worker] = []
         self.zombies: list[Worker] = []
@@ -281,6 +288,8 @@ class World:
             self.compact()
         if self.random.random() < 0.002:
             self.tear()
+        if self.promote and self.random.random() < self.promote:
+            swaps.say_model(self)
 
     def compact(self) -> None:
         """Keep the newest record of each key but those of the last few records. Offsets of this topic are never used."""
@@ -357,7 +366,7 @@ class World:
 
     def check(self) -> list[str]:
         """What was lost or is there twice with two contents; nothing, if the promise holds."""
-        alerts, slots = expected()
+        alerts, slots = swaps.read_again(self) if self.promote else expected()
         faults = []
         contents: dict[tuple[str, int], bytes | None] = {}
         found: dict[tuple[str, int], Alert] = {}
@@ -369,20 +378,17 @@ class World:
             found[key] = alert
         if found != alerts:
             faults.append(f"alerts: {len(alerts.keys() - found.keys())} lost, {len(found.keys() - alerts.keys())} invented")
-        rows: dict[tuple[str, int], bytes] = {}
-        for record in self.kafka.all_of(DETECTIONS):
-            part = unpack_detections(record.value or b"")
-            for at, end_ms in enumerate(part.columns["slot_end_ms"].tolist()):
-                rows[part.dma, end_ms] = b"".join(part.columns[name][at].tobytes() for name in part.columns)
+        rows = swaps.slots_of(record.value or b"" for record in self.kafka.all_of(DETECTIONS))
         if rows != slots:
             faults.append(f"slots: {len(slots.keys() - rows.keys())} lost, {len(rows.keys() - slots.keys())} invented")
         faults += self.counts()
-        letters = set()
+        letters: dict[str, set[tuple[int, int]]] = {RAW: set(), READINGS: set()}
         for record in self.kafka.all_of(DEAD_LETTERS):
             headers = dict(record.headers)
-            letters.add((int(headers["partition"]), int(headers["offset"])))
-        if letters != self.planted:
-            faults.append(f"dead letters: {len(self.planted - letters)} lost, {len(letters - self.planted)} invented")
+            letters[headers["topic"].decode()].add((int(headers["partition"]), int(headers["offset"])))
+        for found_of, planted in ((letters[RAW], self.planted), (letters[READINGS], self.refused)):
+            if found_of != planted:
+                faults.append(f"dead letters: {len(planted - found_of)} lost, {len(found_of - planted)} invented")
         still_open = {r.key: r.value for r in self.kafka.all_of(OPEN_ALERTS)}
         newest = {a.alert_id.encode(): a for _, a in sorted(alerts.items(), key=lambda item: item[0][1])}
         if not self.injected["zombie"] and {k for k, v in still_open.items() if v} != set(newest):
