@@ -7,7 +7,7 @@ import re
 import click
 
 
-def _addresses(_: click.Context, __: click.Parameter, value: str) -> str:
+def addresses(_: click.Context, __: click.Parameter, value: str) -> str:
     """host:port[,host:port…], an IPv6 host in brackets."""
     addresses = [address.strip() for address in value.split(",")]
     for address in addresses:
@@ -21,7 +21,7 @@ BOOTSTRAP = click.option(
     "--bootstrap",
     default="127.0.0.1:9092",
     show_default=True,
-    callback=_addresses,
+    callback=addresses,
     help="Kafka brokers, host:port[,host:port…].",
 )
 PREFIX = click.option("--prefix", default="nightline", show_default=True, help="First part of every topic's name.")

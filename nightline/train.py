@@ -1,22 +1,23 @@
-"""nightline train SITE --readings PATH, nightline promote SITE VERSION"""
+"""nightline train SITE --readings PATH"""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import click
 
+from models.config import ConfigError
+from nightline.promote import promote_first
 from nightline.sites import load_site
+from nightline.times import epoch_ms
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
 
 WINDOW_MINUTES = 1440  # a day at a time; the engine's answers do not depend on it
 
-_DMA = click.option("--dma", help="Of one DMA, for backtests, not yet for the worker; of the whole site without.")
+_DMA = click.option("--dma", help="Of one DMA; of the whole site without.")
 
 
 @click.command()
@@ -27,7 +28,7 @@ _DMA = click.option("--dma", help="Of one DMA, for backtests, not yet for the wo
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--trees", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--max-samples", type=click.IntRange(2, 32_768), default=256, show_default=True, help="Slots in one tree.")
-@click.option("--promote", "to_champion", is_flag=True, help="Make it the champion at once.")
+@click.option("--promote", "to_champion", is_flag=True, help="Make it the first champion at once.")
 def train(
     site: Path,
     readings: Path,
@@ -44,7 +45,7 @@ def train(
     SITE/models and serves nobody before it is promoted.
     """
     place = load_site(site)
-    until_ms = None if until is None else _epoch_ms(until, place.timezone)
+    until_ms = None if until is None else epoch_ms(until, place.timezone, "--until")
     from rich.console import Console  # noqa: PLC0415 - `--help` and a faulty site need none of these
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -67,35 +68,15 @@ def train(
             on_window=lambda window: progress.update(task, completed=min(window.end_ms, last_ms) - first_ms),
         )
     folder = registry.save(site, bundle)
-    if to_champion:
-        registry.promote(site, bundle.version, bundle.scope)
-    _say(bundle, folder, to_champion)
+    before = registry.serving_version(site, bundle.scope)
+    if to_champion and before is None:
+        promote_first(site, place, bundle)
+    _say(bundle, folder, to_champion and before in (None, bundle.version))
+    if to_champion and before not in (None, bundle.version):
+        possible = f"possible: nightline compare SITE {bundle.version}, then promote"
+        raise ConfigError([f"not promoted: {before} serves; {possible}"])
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns of the history could not be read")
-
-
-@click.command()
-@click.argument("site", type=click.Path(path_type=Path))
-@click.argument("version")
-@_DMA
-def promote(site: Path, version: str, dma: str | None) -> None:
-    """Make a trained model the champion. An older version rolls back."""
-    load_site(site)
-    from training import registry  # noqa: PLC0415 - a faulty site needs no numba
-
-    before = registry.alias_version(site, dma or "*", "champion")
-    bundle = registry.promote(site, version, dma or "*")
-    click.echo(f"champion of {bundle.id}: {version}" + (f", before: {before}" if before else ""))
-
-
-def _epoch_ms(text: str, timezone: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.ClickException(f"--until: found {text!r}; possible: ISO 8601, e.g. 2026-03-01T00:00") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=ZoneInfo(timezone))
-    return int(moment.timestamp() * 1000)
 
 
 def _say(bundle: Bundle, folder: Path, champion: bool) -> None:

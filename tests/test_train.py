@@ -5,7 +5,6 @@ from click.testing import CliRunner
 from models.config import ConfigError
 from models.features import FEATURES
 from models.forest import score
-from nightline.train import promote as promote_command
 from nightline.train import train as train_command
 from tests import synthetic
 from training import registry
@@ -108,7 +107,7 @@ def run(command, *arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
-def test_the_commands_train_and_promote_and_roll_back(folder):
+def test_the_command_trains_and_makes_only_a_first_champion_at_once(folder):
     readings = folder / "history.csv"
     first = run(train_command, folder, "--readings", readings, "--trees", 5, "--promote")
     assert first.exit_code == 0, first.output
@@ -121,10 +120,11 @@ def test_the_commands_train_and_promote_and_roll_back(folder):
     (other,) = set(registry.versions(folder, "*")) - {champion.version}
     assert registry.load(folder, "*", other).manifest.trained_until_ms <= synthetic.START_MS + 36 * 86_400_000
 
-    promoted = run(promote_command, folder, other)
-    assert promoted.output == f"champion of testville/*: {other}, before: {champion.version}\n"
-    assert registry.champion(folder, "*").version == other
-    run(promote_command, folder, champion.version)
+    third = run(
+        train_command, folder, "--readings", readings, "--trees", 5, "--seed", 9, "--until", "2026-02-10", "--promote"
+    )
+    assert isinstance(third.exception, ConfigError)
+    assert f"not promoted: {champion.version} serves; possible: nightline compare SITE {other}" in str(third.exception)
     assert registry.champion(folder, "*").version == champion.version
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -73,14 +73,20 @@ def run_side_by_side(
     contestants: Sequence[tuple[Site, Bundle | Mapping[str, Bundle] | None]],
     windows: Iterable[Window],
     on_result: Callable[[int, str, StepResult], None],
+    dmas: Collection[str] | None = None,
 ) -> None:
-    """As `run`, for one network under several settings or models: `on_result(place of the contestant, dma, result)`."""
+    """As `run`, for one network under several settings or models: `on_result(place of the contestant, dma, result)`.
+
+    `dmas`: only these.
+    """
     engines: dict[tuple[int, int], Engine] = {}
     network = contestants[0][0]
     subscribers = network.subscribers()
     for window in windows:
         for row, readings in split(window.readings, subscribers):
             dma = network.dmas[row].id
+            if dmas is not None and dma not in dmas:
+                continue
             for place, (site, bundle) in enumerate(contestants):
                 if (place, row) not in engines:
                     engines[place, row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)

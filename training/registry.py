@@ -55,7 +55,7 @@ def save(site_folder: Path, bundle: Bundle) -> Path:
         fresh = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
         try:
             for file, content in files.items():
-                _write(fresh / file, content)
+                write_through(fresh / file, content)
             fresh.chmod(0o755)  # mkdtemp makes it private; a worker may run as another user
             fresh.rename(target)
         finally:
@@ -89,7 +89,7 @@ def promote(site_folder: Path, version: str, scope: str = "*", alias: Alias = "c
     try:
         fresh = path.with_name(f".{alias}-{os.getpid()}")
         try:
-            _write(fresh, f"{version}\n".encode())
+            write_through(fresh, f"{version}\n".encode())
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)  # there only where the rename was not reached
@@ -137,7 +137,18 @@ def _read(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (ARRAYS, MANIFEST, CARD) if (folder / name).exists()}
 
 
-def _write(path: Path, content: bytes) -> None:
+def serving_version(site_folder: Path, scope: str) -> str | None:
+    """The version that serves a scope: its own champion, else the site's."""
+    own = alias_version(site_folder, scope, "champion")
+    return own if own is not None or scope == "*" else alias_version(site_folder, "*", "champion")
+
+
+def served_by(site_folder: Path, scope: str, alias: Alias, dmas: Iterable[str]) -> list[str]:
+    """The DMAs that a scope's alias speaks for: those without an alias of their own, or the one."""
+    return [dma for dma in dmas if alias_version(site_folder, dma, alias) is None] if scope == "*" else [scope]
+
+
+def write_through(path: Path, content: bytes) -> None:
     """Write through to the disk: a rename must not outlive what it names."""
     with path.open("wb") as file:
         file.write(content)

@@ -136,7 +136,7 @@ def test_a_promotion_without_room_leaves_the_champion_and_nothing_else(tmp_path:
         registry.save(site, bundle)
     registry.promote(site, old.version)
     before = files(site / "models")
-    assert_one_line(run("promote", site, new.version, file_limit=0), site / "models")
+    assert_one_line(run("promote", site, new.version, "--force", "--reason", "a test", file_limit=0), site / "models")
     assert files(site / "models") == before
     assert registry.champion(site, "*").version == old.version  # type: ignore[union-attr]
 
