@@ -32,6 +32,7 @@ from streams.swap import SHADOW_SCORE
 from streams.topics import ALERTS, DEAD_LETTERS, DETECTIONS
 from streams.watcher import Watcher
 from tests.simulation.kafka import Record
+from tests.status_bench import Worker, metrics_of, status_of
 from tests.synthetic import DAY, daily, make_site, readings, step_between
 from tests.test_bundle import changed, make
 
@@ -378,3 +379,22 @@ def test_a_model_comes_back_from_its_message_and_one_that_is_too_large_is_refuse
 def test_bundles_that_no_state_uses_are_let_go() -> None:
     came = went(everywhere(FIRST, 0) | everywhere(SECOND), TOPIC, size=5)
     assert set(came.watcher.shelf._found) == {"q"}
+
+
+def test_the_status_and_the_metrics_say_which_model_judges_and_what_was_refused() -> None:
+    worker = Worker()
+    worker.recover()
+    orders = everywhere(FIRST, 0) | everywhere(SECOND, 20, role="challenger") | everywhere(published(model(2), "gone"))
+    worker.keeper.watcher = went(orders, TOPIC).watcher
+    found = status_of(worker)
+    assert found["models"] == {"taken": 6, "refused": 3}
+    for dma in found["dmas"]:
+        assert dma["model"] == {"id": FIRST.id, "version": FIRST.version, "sha256": FIRST.sha256}
+        assert dma["challenger"]["version"] == SECOND.version
+        assert dma["modelRefused"] == "publication 'gone' is not on models.v1"
+    families = metrics_of(worker)
+    assert sum(families["nightline_model_controls_refused_total"].values()) == 3
+    infos = [dict(labels) for labels in families["nightline_dma_model_info"]]
+    assert {(info["dma"], info["role"], info["version"]) for info in infos} == {
+        (dma.id, role, named.version) for dma in SITE.dmas for role, named in (("champion", FIRST), ("challenger", SECOND))
+    }
