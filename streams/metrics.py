@@ -152,7 +152,10 @@ def _of_models(page: Page, worker: Worker, dmas: list[DmaState]) -> None:
         for role, model in (("champion", one.model), ("challenger", one.challenger))
         if model is not None
     ]
-    page.add("dma_model_info", "gauge", "Always 1; the labels say which model scores in a DMA.", named)
+    named += [
+        ({"dma": one.dma, "role": "champion", "version": "none", "sha256": ""}, 1) for one in dmas if one.model is None
+    ]
+    page.add("dma_model_info", "gauge", "Always 1; the labels say which model scores in a DMA, or that none does.", named)
     watcher = worker.keeper.watcher
     page.one("model_controls_taken_total", "counter", "Control records taken since the start.", watcher.swaps)
     page.one(
