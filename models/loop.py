@@ -6,8 +6,8 @@ sequence of slots, never on how many of them were closed in one call.
 The parts are compiled into the loop (`forceinline`) and share arrays that are not counted (`borrow.py`): a slot of a quiet
 DMA takes 1.5 µs instead of 4.6, and compiling no longer (2026-11-24). Numba optimizes a function again in every caller, and
 compiles it anew for every literal integer that it is handed. So the tree of calls is flat, and what numbers events,
-detectors and counts is a numpy integer: with the pairs of loggers compiling takes 67 s of CPU, as it did without them and
-without that (side by side, 2026-11-28).
+detectors and counts is a numpy integer: the pairs of loggers add 19 s to 69 s of compiling, not 65. (Tried and lost:
+`close_slots` as a part of `close_until`, 67 s in all, but 1.9 µs a slot instead of 1.2. 2026-11-28.)
 """
 
 from __future__ import annotations
@@ -180,30 +180,21 @@ def note_detection(b: Buffers, out: Record, slot_end_ms: int, coverage: float) -
     out["learnable"] = not np.isnan(own["z"]) and not is_any_leak_open(b.events)
 
 
-@njit(cache=True)
-def close_until(
-    buffers: tuple[Any, ...],
-    params: tuple[Any, ...],
-    trees: tuple[Any, ...],
-    pending: Records,
-    waiting: int,
+@njit(cache=False, forceinline=True)
+def close_slots(
+    b: Buffers,
+    p: Params,
+    forest: Forest,
+    values: NDArray[np.float64],
     closed_ms: int,
-    until_ms: int,
     detections: Records,
     transitions: Records,
-) -> tuple[int, int, int, int]:
-    """Fill and judge the slots that end in (closed_ms, until_ms] from `pending[:waiting]`, which keeps the rest.
+) -> tuple[int, int]:
+    """Judge the n slots that follow `closed_ms`. Returns how many detections and transitions were written.
 
-    `buffers` is a Buffers, `params` a Params, `trees` a Forest, each as a plain tuple: numba takes 4.8 µs a call to see what
-    three named ones are, 2.2 for these (2026-11-24). `detections` has room for each slot, `transitions` for three of each
-    event and slot. Returns how many readings still wait, how many were superseded by a later one of the same time, and how
-    many detections and transitions were written.
+    `values` (n, C): mean of each meter in each slot (m3/h, kPa; m at the end of the slot for levels), NaN when missing;
+    overwritten. `detections` (n,), `transitions` holds three of each event and slot.
     """
-    b, p, forest = borrowed(Buffers(*buffers)), borrowed(Params(*params)), borrowed(Forest(*trees))
-    values = np.full(((until_ms - closed_ms) // p.slot_ms, b.channels.shape[0]), np.nan)
-    order = in_order(pending[:waiting], until_ms, b.channels.shape[0])
-    duplicates = fill_slots(pending, order, b.channels, closed_ms + p.slot_ms, p.slot_ms, values)
-    waiting = drop_until(pending, waiting, until_ms)
     row = b.row[0]
     written = count = NONE_YET
     for i in range(values.shape[0]):
@@ -256,4 +247,31 @@ def close_until(
                 b, p, out["scores"], said, end_ms, minute, kind < UNUSUAL, coverage, transitions, before, count
             )
         learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
+    return written, count
+
+
+@njit(cache=True)
+def close_until(
+    buffers: tuple[Any, ...],
+    params: tuple[Any, ...],
+    trees: tuple[Any, ...],
+    pending: Records,
+    waiting: int,
+    closed_ms: int,
+    until_ms: int,
+    detections: Records,
+    transitions: Records,
+) -> tuple[int, int, int, int]:
+    """Fill and judge the slots that end in (closed_ms, until_ms] from `pending[:waiting]`, which keeps the rest.
+
+    `buffers` is a Buffers, `params` a Params, `trees` a Forest, each as a plain tuple: numba takes 4.8 µs a call to see what
+    three named ones are, 2.2 for these (2026-11-24). Returns how many readings still wait, how many were superseded by a
+    later one of the same time, and how many detections and transitions were written.
+    """
+    b, p, forest = borrowed(Buffers(*buffers)), borrowed(Params(*params)), borrowed(Forest(*trees))
+    values = np.full(((until_ms - closed_ms) // p.slot_ms, b.channels.shape[0]), np.nan)
+    order = in_order(pending[:waiting], until_ms, b.channels.shape[0])
+    duplicates = fill_slots(pending, order, b.channels, closed_ms + p.slot_ms, p.slot_ms, values)
+    waiting = drop_until(pending, waiting, until_ms)
+    written, count = close_slots(b, p, forest, values, closed_ms, detections, transitions)
     return waiting, duplicates, written, count
