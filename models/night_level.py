@@ -12,7 +12,7 @@ the deviations of past nights from the mean of the week around each, which no tr
 
 On 360 growing leaks injected into nights of real DMAs, at one alarm in seven DMA-months: found within 30 days 46 %, with
 the median of the four last weeks instead of the level 28 %. In a simulated year with strong seasons 91 % within 14 days
-and no false alarm, without `share` 67 % and a dozen (2026-11-28).
+and no false alarm, without `share` 66 % and a dozen (2026-11-28).
 """
 
 from __future__ import annotations
