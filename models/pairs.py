@@ -25,6 +25,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.profile import SD_PER_MEAN_ABS
 from models.schema import NEVER, Record, Records
 
 MIN_LOGGERS: Final = 5  # a median of fewer partners follows one of them; L-Town's C with three: 9 false alarms (2026-11-27)
@@ -44,7 +45,6 @@ SPREAD_DAYS: Final = 28.0
 SPREAD_FLOOR: Final = 1e-3  # of the mean pressure: the accuracy of a good logger
 CLIP_SPREADS: Final = 3.0
 MOVED_SHARE: Final = 0.25  # of what a leak has moved a logger by: so much its effect varies with demand from day to day
-SD_PER_MEAN_ABS: Final = 1.2533141373155001  # sqrt(pi/2), of a normal variable
 
 LOGGER = np.dtype(
     [
