@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 COMMANDS = {
+    "archive": ("nightline.archive", "Keep readings, slots, alerts and outcomes of the topics as Parquet, by DMA and day."),
     "backtest": ("nightline.backtest", "Run history through the engine, without Kafka; write alerts and a report."),
     "bench": ("nightline.bench", "Print the scoreboard: our speed beside our peers'."),
     "compare": ("nightline.compare", "Hold a challenger against the champion on a held-back period."),
