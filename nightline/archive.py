@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,11 +45,7 @@ def archive(site: Path, out: Path, bootstrap: str, prefix: str, every: float, un
     from streams.archiver import Archiver  # noqa: PLC0415
     from streams.topics import KafkaUnavailableError  # noqa: PLC0415
 
-    asked: list[int] = []
-    with _opened(out, place.name, prefix) as store:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda got, _: asked.append(got))
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats every attempt; ours is one line
+    with _opened(out, place.name, prefix) as store, _asked_to_stop() as asked, _quiet_client():
         try:
             with Archiver(bootstrap, prefix, store, _say, every) as archiver:
                 done = archiver.run(lambda: bool(asked), until_end)
@@ -70,6 +68,30 @@ def _opened(out: Path, site: str, prefix: str) -> Archive:
     except ModuleNotFoundError as error:
         raise click.ClickException(f"the archive needs {error.name}; install nightline with its extra: training") from None
     return Archive(out, site, prefix)
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Signals that came; the batch at hand is written before the command ends."""
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda got, _: asked.append(got)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_client() -> Iterator[None]:
+    """The client says the same of a lost broker for ever; we say it once."""
+    loud = logging.getLogger("kafka")
+    level = loud.level
+    loud.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        loud.setLevel(level)
 
 
 def _say(line: str) -> None:

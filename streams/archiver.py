@@ -6,7 +6,6 @@ together or not at all; and what Kafka no longer has is said, written into the a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,16 +61,13 @@ class Archiver:
         store: Store,
         say: Callable[[str], None],
         every_s: float,
-        batch_bytes: int = BATCH_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises KafkaUnavailableError."""
         self._store, self._say, self._every_s, self._clock = store, say, every_s, clock
-        self._batch_bytes = batch_bytes
         self._datasets = {topic_name(prefix, dataset): dataset for dataset in DATASETS}
         self._collector = Collector(store)
         self.progress = Progress()
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it says the same of a lost broker for ever; we say it once
         self._admin, options = connect(bootstrap)
         try:
             self._partitions = partitions_of(self._admin, list(self._datasets))
@@ -141,13 +137,12 @@ class Archiver:
         for topic, dataset in self._datasets.items():
             before, now = collector.topic_ids.get(topic), self._ids.get(topic)
             if before is not None and now is not None and before != now:
-                self._say(
-                    f"ERROR: {topic} was deleted and made anew since the last batch: what it held that was not archived is "
-                    "lost; it is read from its beginning"
-                )
-                for partition in sorted(collector.offsets[dataset]):
-                    collector.skip(dataset, partition, collector.offsets[dataset][partition], "the topic was made anew")
-                    collector.offsets[dataset][partition] = 0
+                for partition, at in sorted(collector.offsets[dataset].items()):
+                    reason = (
+                        "the topic was made anew: what followed and was not archived is lost; it is read from its beginning"
+                    )
+                    self._count_gap(topic, collector.skip(dataset, partition, at, reason))
+                    del collector.offsets[dataset][partition]
             if now is not None:
                 collector.topic_ids[topic] = now
         self._seek(self._partitions)
@@ -167,8 +162,9 @@ class Archiver:
                     dataset, tp, first, f"Kafka's log begins at offset {first}: they were deleted before they were read"
                 )
             elif at > ends[tp]:
-                self._lost(dataset, tp, ends[tp], f"Kafka's log ends at offset {ends[tp]}: it was cut or made anew")
-                at = self._collector.offsets[dataset][tp.partition] = first
+                reason = f"Kafka's log ends at offset {ends[tp]}, before that: it was cut or made anew, and is read again"
+                self._lost(dataset, tp, at, reason)
+                self._collector.offsets[dataset][tp.partition] = first
             self._consumer.seek(tp, self._collector.offsets[dataset][tp.partition])
 
     def _lost(self, dataset: str, tp: TopicPartition, to: int, reason: str) -> None:
@@ -177,10 +173,8 @@ class Archiver:
 
     def _count_gap(self, topic: str, gap: Any) -> None:
         self.progress.gaps += 1
-        first, last = sorted((gap.start, gap.end))
-        self._say(
-            f"ERROR: GAP: {topic} partition {gap.partition}, offsets {first} to {last - 1} are not archived: {gap.reason}"
-        )
+        lost = f"offsets {gap.start} to {gap.end - 1} are not archived" if gap.end > gap.start else f"offset {gap.start}"
+        self._say(f"ERROR: GAP: {topic} partition {gap.partition}, {lost}: {gap.reason}")
 
     def _poll(self) -> dict[TopicPartition, list[Any]]:
         try:
@@ -202,7 +196,7 @@ class Archiver:
             self._collector.take(dataset, record)
             for gap in self._collector.batch.gaps[gaps:]:
                 self._count_gap(record.topic, gap)
-            if self._collector.batch.bytes >= self._batch_bytes:
+            if self._collector.batch.bytes >= BATCH_BYTES:
                 self._commit()
 
     def _commit(self) -> None:

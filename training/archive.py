@@ -222,7 +222,7 @@ class Archive:
     def _prepare(self, state: State) -> Path:
         fresh = self.folder / _FRESH
         with fresh.open("wb") as file:
-            file.write(json.dumps(msgspec.to_builtins(state, str_keys=True), indent=1, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(msgspec.to_builtins(state, str_keys=True), indent=1, sort_keys=True).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._on_step("archive.json written")
