@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
     "inject": ("nightline.inject", "Add leaks of chosen size to a history, to see what would be found."),
+    "labels": ("nightline.labels", "Outcomes of alerts as labels, and a utility's own repair log among them."),
     "models": ("nightline.model_list", "List the models of a site, or show one."),
     "promote": ("nightline.promote", "Make a model the champion, or put it in shadow; workers swap while they run."),
     "rollback": ("nightline.promote", "Return to the champion before the present one."),

@@ -77,7 +77,7 @@ class Log:
             self.add(DETECTIONS, PARTITION[dma], dma.encode(), blob)
 
     def alert(self, **changes: object) -> None:
-        alert = msgspec.structs.replace(ALERT, scope=Scope(type="dma", id="A"), **changes)
+        alert = msgspec.structs.replace(ALERT, **{"scope": Scope(type="dma", id="A"), **changes})
         key, value, headers = encode(alert, SITE.name)
         self.add(ALERTS, 0, key, value, headers)
 
