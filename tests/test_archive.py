@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 import numpy as np
@@ -16,14 +17,17 @@ import pytest
 
 from models.config import ConfigError
 from models.network import parse_site
-from models.schema import Readings
+from models.schema import FLOW, Readings
 from streams.archive_batch import Collector
-from streams.topics import READINGS
-from tests.archiving import DAY_MS, SITE, KilledError, Log, content, days_of_a_town, eventful, keep
+from streams.topics import DETECTIONS, READINGS
+from tests.archiving import DAY_MS, SITE, KilledError, Log, Record, content, days_of_a_town, eventful, keep
+from tests.fuzz.inputs import detections
 from tests.synthetic import NETWORK_TOML, SITE_TOML, START_MS
 from tests.test_cloudevents import ALERT
 from training.archive import REJECTS, STATE, Archive, read_state
 from training.history import read_history
+from training.injection.files import rewrite
+from training.injection.leaks import Addition
 
 LOG = eventful()
 
@@ -301,3 +305,36 @@ def test_meters_and_dmas_that_a_network_no_longer_has_are_kept(tmp_path: Path):
     got = np.concatenate([window.readings for window in history])
     assert len(got) == 3 * 288
     assert "meter 'in-C' is not in network.toml; nearest: 'in-C2'" in history.rejects.first[0][2]
+
+
+def test_leaks_are_injected_into_every_file_of_an_archive(whole: Path, tmp_path: Path):
+    row = SITE.meter_row["A-B"]
+    times = START_MS + DAY_MS + 900_000 * np.arange(96)
+    changed = rewrite(whole, tmp_path, SITE, {(row, FLOW): [Addition(times, np.full(96, 7.0))]})
+    before, after = read_back(whole), read_back(tmp_path)
+    more = after["value"] - before["value"]
+    assert after[["time_ms", "meter", "kind"]].tolist() == before[["time_ms", "meter", "kind"]].tolist()
+    assert set(before["meter"][more != 0].tolist()) == {row}
+    np.testing.assert_allclose(more[more != 0], 7.0, atol=1e-5)
+    assert (more != 0).sum() == 96
+    assert changed == 3 * 96  # it lies in the files of A and B, and as a neighbour's in C's
+    with pytest.raises(ConfigError, match=r"is the archive of prefix 'nl \(a changed copy\)', not 'nl'"):
+        Archive(tmp_path, SITE.name, "nl")
+
+
+def test_no_foreign_slots_can_make_a_day_unwritable(tmp_path: Path):
+    log, rng = Log(), Random(7)  # noqa: S311 - the fuzzer's
+    for at in range(4):
+        log.score("A", at, 2, features=("f", f"g{at}"))
+    made = tuple(record.value for _, record in log.records)
+    with Archive(tmp_path, SITE.name, "nl") as store:
+        collector = Collector(store)
+        for at in range(600):
+            blob = detections(rng, made)
+            collector.take(DETECTIONS, Record("nl.detections.v1", 0, at, 0, b"A", blob, []))
+            if collector.records == 100:
+                store.commit(collector.hand_out())
+        counts = store.state.counts
+    assert counts["slots"] > 50
+    assert counts["rejected"] > 100
+    assert (tmp_path / "detections" / "dma=A" / "2026-01-04.parquet").exists()

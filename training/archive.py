@@ -84,6 +84,14 @@ def read_state(folder: Path) -> State | None:
     return found
 
 
+def begin_copy(archive: Path, out: Path) -> None:
+    """Make the folder `out` an archive of the same site, for files that were changed: no archiver takes it for its own."""
+    state = read_state(archive)
+    if state is not None:
+        copy = State(format=FORMAT, site=state.site, prefix=f"{state.prefix} (a changed copy)", gaps=state.gaps)
+        (out / STATE).write_bytes(msgspec.json.encode(copy) + b"\n")
+
+
 def _nothing(_: str) -> None:
     pass
 
