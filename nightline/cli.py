@@ -79,9 +79,10 @@ def main() -> None:
     from models.config import ConfigError  # noqa: PLC0415 - after the cache is set
 
     try:
-        nightline.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = nightline.main(standalone_mode=False)
+        # click hands out the exit code of a command that stopped with one
+        if isinstance(code, int):
+            sys.exit(code)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

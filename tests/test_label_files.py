@@ -61,7 +61,7 @@ def test_a_repair_log_becomes_labels_and_each_refused_row_has_its_reason(site: P
     assert {row["source"] for row in rows} == {"SAP PM"}
     assert all(row["by"] and row["at"].startswith("20") for row in rows)
     rejects = rows_of(site / "labels-rejects.csv")
-    assert [(row["line"], row["id"], row["source"]) for row in rejects] == [
+    assert [(row["line"], row["id"], row["file"]) for row in rejects] == [
         ("4", "R-3", "repairs.csv"),
         ("5", "R-4", "repairs.csv"),
     ]

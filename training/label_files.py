@@ -165,14 +165,13 @@ def text_of(rows: Sequence[Mapping[str, str]]) -> str:
     return out.getvalue()
 
 
-def rejects_text(refused: Sequence[tuple[int, str, Mapping[str, str]]], source: str) -> str:
-    """`source,line,reason` and the row."""
+def rejects_text(refused: Sequence[tuple[int, str, Mapping[str, str]]], file: str) -> str:
+    """`file,line,reason` and the row."""
     out = io.StringIO()
     writer = csv.DictWriter(
-        out, ["source", "line", "reason", *COLUMNS], restval="", extrasaction="ignore", lineterminator="\n"
+        out, ["file", "line", "reason", *COLUMNS], restval="", extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
     for line, reason, row in refused:
-        # `source` of the row is that of the file it came in
-        writer.writerow({name: row.get(name, "") for name in COLUMNS} | {"source": source, "line": line, "reason": reason})
+        writer.writerow({**row, "file": file, "line": line, "reason": reason})
     return out.getvalue()
