@@ -9,17 +9,14 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 import click
 
 from nightline.sites import load_site
 from nightline.topics import BOOTSTRAP, PREFIX
 
-if TYPE_CHECKING:
-    from training.archive import Archive
-
-GAPS: int = 1
+GAPS: Final = 1
 """Exit code of a run that found records gone which were never archived."""
 
 
@@ -44,8 +41,9 @@ def archive(site: Path, out: Path, bootstrap: str, prefix: str, every: float, un
 
     from streams.archiver import Archiver  # noqa: PLC0415
     from streams.topics import KafkaUnavailableError  # noqa: PLC0415
+    from training.archive import Archive  # noqa: PLC0415 - pyarrow only when it is used
 
-    with _opened(out, place.name, prefix) as store, _asked_to_stop() as asked, _quiet_client():
+    with Archive(out, place.name, prefix) as store, _asked_to_stop() as asked, _quiet_client():
         try:
             with Archiver(bootstrap, prefix, store, _say, every) as archiver:
                 done = archiver.run(lambda: bool(asked), until_end)
@@ -60,14 +58,6 @@ def archive(site: Path, out: Path, bootstrap: str, prefix: str, every: float, un
         click.echo(f"note: what was rejected is in {out / 'rejects.ndjson'}, with reason, topic, partition and offset")
     if done.gaps:
         sys.exit(GAPS)
-
-
-def _opened(out: Path, site: str, prefix: str) -> Archive:
-    try:
-        from training.archive import Archive  # noqa: PLC0415 - pyarrow only when it is used
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"the archive needs {error.name}; install nightline with its extra: training") from None
-    return Archive(out, site, prefix)
 
 
 @contextlib.contextmanager

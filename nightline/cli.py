@@ -33,6 +33,10 @@ COMMANDS = {
 }
 
 
+OF_TRAINING = ("plotly", "pyarrow", "sklearn")
+"""Modules that a worker does without."""
+
+
 class LazyGroup(click.Group):
     """Imports a command's module only when that command runs: `nightline --help` answers at once."""
 
@@ -91,6 +95,11 @@ def main() -> None:
     except ConfigError as error:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in OF_TRAINING:
+            raise
+        click.echo(f"error: this needs {error.name}; possible: install nightline with its extra: training", err=True)
         sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from models.archived import Batch
 from models.config import ConfigError
 from models.network import parse_site
 from models.schema import FLOW, Readings
@@ -224,6 +225,12 @@ def test_two_archivers_cannot_write_to_one_folder(whole: Path):
     Archive(whole, SITE.name, "nl").close()
 
 
+def test_a_run_in_which_nothing_came_makes_a_folder_nobodys(tmp_path: Path):
+    Archive(tmp_path / "out", SITE.name, "mistaken").close()
+    keep(LOG, tmp_path / "out")
+    assert read_state(tmp_path / "out").prefix == "nl"
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("all of it")
     with pytest.raises(ConfigError, match=r"is no archive and holds 'thesis\.txt'; possible: a new or empty folder"):
@@ -261,7 +268,8 @@ def test_a_day_that_cannot_be_read_stops_it_and_names_the_file(whole: Path, tmp_
 
 
 def test_an_archive_without_readings_says_so(tmp_path: Path):
-    Archive(tmp_path, SITE.name, "nl").close()
+    with Archive(tmp_path, SITE.name, "nl") as store:
+        store.commit(Batch(offsets={READINGS: {0: 7}}))
     with pytest.raises(ConfigError, match="holds no readings yet; possible: nightline archive"):
         read_history(tmp_path, SITE, 60)
 

@@ -176,8 +176,7 @@ class Archive:
                 raise ConfigError(
                     [f"{self.folder}: is no archive and holds {strange[0]!r}; possible: a new or empty folder"]
                 )
-            state = State(format=FORMAT, site=site, prefix=prefix)
-            self._put(self._prepare(state))
+            state = State(format=FORMAT, site=site, prefix=prefix)  # of nobody yet: a mistaken prefix leaves nothing behind
         for what, asked, found in (("site", site, state.site), ("prefix", prefix, state.prefix)):
             if asked != found:
                 raise ConfigError(

@@ -183,6 +183,10 @@ def test_what_kafka_has_deleted_is_said_and_written_down(kafka: str, new_prefix:
     assert len(list((tmp_path / "out" / "readings").glob("*/*.parquet"))) > 0
 
 
+def lock_of(out: Path) -> str:
+    return (out / ".lock").read_text() if (out / ".lock").exists() else ""
+
+
 def test_a_second_archiver_and_another_prefix_are_refused_and_sigterm_writes_what_came(
     kafka: str, new_prefix: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -193,7 +197,7 @@ def test_a_second_archiver_and_another_prefix_are_refused_and_sigterm_writes_wha
     with (tmp_path / "said").open("wb") as out:
         first = subprocess.Popen([sys.executable, *NIGHTLINE, *words], stdout=out, stderr=out)
         try:
-            eventually((tmp_path / "out" / "archive.json").exists, 20)
+            eventually(lambda: str(first.pid) in lock_of(tmp_path / "out"), 20)
             code, said = archive(*words, "--until-end")
             assert (code, f"process {first.pid} writes to it" in said) == (2, True), said
             time.sleep(1.5)  # a batch is due after 300 s
