@@ -35,8 +35,8 @@ class Progress:
     dmas: set[str] = field(default_factory=set)
     batches: int = 0
     gaps: int = 0
-    behind: int = 0
-    """Records of the topics that are not read yet."""
+    behind: int | None = 0
+    """Records of the topics that are not read yet; None where Kafka does not answer."""
     write_seconds: float = 0.0
     """That the last batch took."""
 
@@ -48,7 +48,8 @@ class Progress:
         said.append(f"{self.counts.get('rejected', 0):,} rejected")
         if self.gaps:
             said.append(f"{self.gaps} GAPS")
-        return f"archived {', '.join(said)}; {self.behind:,} records behind; last batch {self.write_seconds:.1f} s"
+        behind = "Kafka does not answer" if self.behind is None else f"{self.behind:,} records behind"
+        return f"archived {', '.join(said)}; {behind}; last batch {self.write_seconds:.1f} s"
 
 
 class Archiver:
@@ -215,7 +216,7 @@ class Archiver:
         for name, count in batch.counts.items():
             progress.counts[name] = progress.counts.get(name, 0) + count
         progress.dmas |= batch.readings.keys()
-        progress.behind = self._behind() or 0
+        progress.behind = self._behind()
         self._say(progress.line())
 
     def _ends(self) -> dict[TopicPartition, int]:

@@ -185,6 +185,14 @@ def test_a_kill_in_the_middle_of_a_file_leaves_no_half_of_it(whole: Path, tmp_pa
     assert content(folder) == content(whole)
 
 
+def test_half_a_reject_is_cut_off_at_the_next_start(whole: Path):
+    before = (whole / REJECTS).read_bytes()
+    with (whole / REJECTS).open("ab") as rejects:
+        rejects.write(b'{"half":')
+    Archive(whole, SITE.name, "nl").close()
+    assert (whole / REJECTS).read_bytes() == before
+
+
 def test_a_full_disk_keeps_the_last_batch_and_says_so(whole: Path, tmp_path: Path):
     folder = tmp_path / "archive"
     keep(LOG, folder, 60)
