@@ -185,6 +185,19 @@ def test_a_kill_in_the_middle_of_a_file_leaves_no_half_of_it(whole: Path, tmp_pa
     assert content(folder) == content(whole)
 
 
+def test_a_batch_that_was_not_put_in_place_is_not_passed_over_by_whoever_reads(tmp_path: Path):
+    def die(step: str) -> None:
+        if step == "committed":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        keep(LOG, tmp_path, None, die)
+    with pytest.raises(ConfigError, match="was killed while it put a batch in place; possible: start nightline archive"):
+        read_history(tmp_path, SITE, 1440)
+    Archive(tmp_path, SITE.name, "nl").close()
+    assert in_order(read_back(tmp_path)) == in_order(days_of_a_town())
+
+
 def test_half_a_reject_is_cut_off_at_the_next_start(whole: Path):
     before = (whole / REJECTS).read_bytes()
     with (whole / REJECTS).open("ab") as rejects:

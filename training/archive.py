@@ -84,6 +84,26 @@ def read_state(folder: Path) -> State | None:
     return found
 
 
+def refuse_unfinished(folder: Path, state: State) -> None:
+    """Raises ConfigError where a killed archiver's last batch, which archive.json counts, has not been put in its place."""
+    if not (folder / PENDING / str(state.generation)).is_dir():
+        return
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:  # a copy
+        lock = None
+    try:
+        if lock is not None:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # it is at it
+    finally:
+        if lock is not None:
+            os.close(lock)
+    possible = "start nightline archive on it once, which puts the rest in place"
+    raise ConfigError([f"{folder}: its archiver was killed while it put a batch in place; possible: {possible}"])
+
+
 def begin_copy(archive: Path, out: Path) -> None:
     """Make the folder `out` an archive of the same site, for files that were changed: no archiver takes it for its own."""
     state = read_state(archive)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.config import ConfigError
 from models.network import Site
 from models.schema import Readings
-from training.archive import STATE, read_state
+from training.archive import STATE, read_state, refuse_unfinished
 from training.archive_tables import READINGS, day_of, read_file, together
 from training.history_sources import LongSource
 from training.history_tables import Lines, Rejects
@@ -41,6 +41,8 @@ class ArchiveSource:
             raise ConfigError(
                 [f"{folder}: is the archive of site {state.site!r}, not {site.name!r}; possible: its own site"]
             )
+        if state is not None:
+            refuse_unfinished(folder, state)
         self._folder, self._site = folder, site
         self._gaps = [] if state is None else state.gaps
         self._days: dict[int, list[Path]] = {}

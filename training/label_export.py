@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from models.cloudevents import rfc3339
 from models.config import ConfigError
 from models.network import Site
-from training.archive import STATE, read_state
+from training.archive import STATE, read_state, refuse_unfinished
 from training.archive_tables import ALERTS, COMMANDS, read_file
 from training.labels import ABRUPT, INCIPIENT, LEAK_OUTCOMES, faults_of
 
@@ -47,6 +47,7 @@ def export_labels(archive: Path, site: Site) -> Exported:
         raise ConfigError([f"{archive}: holds no {STATE}; possible: a folder that nightline archive keeps"])
     if state.site != site.name:
         raise ConfigError([f"{archive}: is the archive of site {state.site!r}, not {site.name!r}; possible: its own site"])
+    refuse_unfinished(archive, state)
     closes: dict[str, list[dict[str, Any]]] = {}
     known: set[str] = set()
     for said in sorted(_rows(archive / COMMANDS, _SAID), key=lambda said: (said["at"], said["commandId"])):
