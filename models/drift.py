@@ -31,6 +31,8 @@ RETURN_WEEKS: Final = 52.0
 """One week in so many is over the level by chance: one a year in each DMA."""
 MIN_WEEKS: Final = 8
 """Fewer say too little of how weeks differ."""
+MIN_SHARED_WEEKS: Final = 24
+"""Of all DMAs together, whose weeks are of the same weather."""
 NEAR_WEEKS: Final = 4
 """A week is not held against those so near to it: they are of its season."""
 LOWEST_LEVEL: Final = 0.1
@@ -71,7 +73,7 @@ def quantile_edges(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @njit(cache=True)
 def count(rows: NDArray[np.float32], edges: NDArray[np.float32], counts: NDArray[np.int32]) -> None:
-    """Add rows (n, C) to counts (C, BINS); bin i holds what is above edge i - 1 and not above edge i (edges (C, BINS - 1))."""
+    """Add rows (n, C) to counts (C, BINS); bin i is above edge i - 1, not above edge i; edges (C, BINS - 1)."""
     for c in range(rows.shape[1]):
         for i in range(rows.shape[0]):
             low, high = 0, edges.shape[1]
@@ -113,8 +115,8 @@ def own_levels(counts: NDArray[Any], weeks: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def shared_levels(counts: NDArray[Any], of: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(2, C) levels for a DMA that was not trained on: each week of counts (W, C, BINS) against all other DMAs (`of` (W,))."""
-    if len(of) < MIN_WEEKS or len(np.unique(of)) < 2:
+    """(2, C) levels for a DMA not trained on: each week of counts (W, C, BINS) against all other DMAs (`of` (W,))."""
+    if len(of) < MIN_SHARED_WEEKS or len(np.unique(of)) < 2:
         return np.full((2, counts.shape[1]), np.nan)
     _, place = np.unique(of, return_inverse=True)
     own = np.zeros((place.max() + 1, *counts.shape[1:]))

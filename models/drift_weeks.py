@@ -7,7 +7,7 @@ Event time alone decides, so it does not matter how slots come in blocks, and a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -82,12 +82,22 @@ class Saved(msgspec.Struct, array_like=True, frozen=True):
     """SHA-256 of the model's arrays: a state of another model says nothing."""
     number: int
     whole: bool
+    newest_ms: int
     rows: int
     counts: Annotated[bytes, msgspec.Meta(max_length=8 * _CELLS)]
     last_number: int
     last_rows: int
     last_counts: Annotated[bytes, msgspec.Meta(max_length=8 * _CELLS)]
     in_a_row: int
+
+
+class _Against(NamedTuple):
+    """The row of a reference that a DMA is compared with."""
+
+    row: int
+    edges: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    levels: NDArray[np.float64]
 
 
 @dataclass
@@ -104,23 +114,33 @@ class Weeks:
     """So many judged weeks up to it were over their level."""
     _number: int | None = None
     _end_ms: int = 0
+    _newest_ms: int = 0
     _whole: bool = False
     _rows: int = 0
     _counts: NDArray[np.int32] = field(default_factory=lambda: np.zeros((len(COLUMNS), BINS), np.int32))
-    _at: int | None = field(init=False)
+    _against: _Against | None = field(init=False)
 
     def __post_init__(self) -> None:
         reference = self.bundle.reference
-        self._at = None if reference is None else reference.row(self.dma)
+        row = None if reference is None else reference.row(self.dma)
+        if reference is not None and row is not None:
+            self._against = _Against(row, reference.edges[row], reference.counts[row], reference.levels[row])
+        else:
+            self._against = None
 
     @property
     def has_reference(self) -> bool:
         """Whether there is anything to compare with."""
-        return self._at is not None
+        return self._against is not None
+
+    @property
+    def reference_row(self) -> int | None:
+        """The row of the reference that this DMA is compared with."""
+        return None if self._against is None else self._against.row
 
     def take(self, detections: Records) -> list[Week]:
         """Count DETECTION rows (n,), which follow on those before; the weeks that ended with them."""
-        if self._at is None or not len(detections):
+        if self._against is None or not len(detections):
             return []
         ended = []
         ends = detections["slot_end_ms"]
@@ -129,27 +149,36 @@ class Weeks:
             if self._number is None or ends[start] > self._end_ms:
                 ended += self._begin(int(ends[start]))
             stop = int(np.searchsorted(ends, self._end_ms, "right"))
-            self._add(detections[start:stop])
+            self._add(self._against, detections[start:stop])
             start = stop
+        self._newest_ms = int(ends[-1])
         return ended
 
+    def finish(self) -> list[Week]:
+        """The week under way, where its last slot has been: no later one need come."""
+        return self._end() if self._number is not None and self._newest_ms + self.slot_ms > self._end_ms else []
+
+    def _end(self) -> list[Week]:
+        """The week under way, if it was seen from its begin."""
+        if self._number is None or self._against is None or not self._whole:
+            return []
+        week = self._judge(self._against, self._number, self._rows, self._counts)
+        if week.ratio is not None:
+            self.in_a_row = self.in_a_row + 1 if week.ratio > 1 else 0
+            self.last = week
+        return [week]
+
     def _begin(self, slot_end_ms: int) -> list[Week]:
-        """Begin the week that a slot ends in; the one before, if it was seen from its begin."""
-        ended = [] if self._number is None or not self._whole else [self._judge(self._number, self._rows, self._counts)]
-        for week in ended:
-            if week.ratio is not None:
-                self.in_a_row = self.in_a_row + 1 if week.ratio > 1 else 0
-                self.last = week
+        """Begin the week that a slot ends in; the one before."""
+        ended = self._end()
         number = int(week_numbers(np.array([slot_end_ms]), self.timezone)[0])
         # a later week was seen from its begin whatever is missing of it: silence is no late start
-        self._whole = self._number is not None or (
-            slot_end_ms - self.slot_ms <= week_start_ms(number, self.timezone)
-        )
+        self._whole = self._number is not None or (slot_end_ms - self.slot_ms <= week_start_ms(number, self.timezone))
         self._number, self._end_ms = number, week_start_ms(number + 1, self.timezone)
         self._rows, self._counts = 0, np.zeros_like(self._counts)
         return ended
 
-    def _add(self, detections: Records) -> None:
+    def _add(self, against: _Against, detections: Records) -> None:
         features = detections["features"]
         kept = detections["learnable"] & np.isfinite(features).all(axis=1)
         if not kept.any():
@@ -157,15 +186,12 @@ class Weeks:
         features = np.ascontiguousarray(features[kept])
         rows = np.column_stack([features, score(self.bundle.forest, features).astype(np.float32)])
         self._rows += len(rows)
-        assert self.bundle.reference is not None  # noqa: S101 - `take` has asked
-        count(rows, self.bundle.reference.edges[self._at], self._counts)
+        count(rows, against.edges, self._counts)
 
-    def _judge(self, number: int, rows: int, counts: NDArray[np.int32]) -> Week:
-        reference = self.bundle.reference
-        assert reference is not None  # noqa: S101
+    def _judge(self, against: _Against, number: int, rows: int, counts: NDArray[np.int32]) -> Week:
         slots = (week_start_ms(number + 1, self.timezone) - week_start_ms(number, self.timezone)) // self.slot_ms
-        found = distances(counts, reference.counts[self._at]) if rows >= ENOUGH * slots else None
-        return Week(number, rows, rows / slots, counts, found, reference.levels[self._at])
+        found = distances(counts, against.counts) if rows >= ENOUGH * slots else None
+        return Week(number, rows, rows / slots, counts, found, against.levels)
 
     def save(self) -> Saved | None:
         """What `restore` continues from; None where nothing was counted."""
@@ -173,7 +199,8 @@ class Weeks:
             return None
         last = self.last
         return Saved(
-            self.bundle.sha256, self._number, self._whole, self._rows, self._counts.tobytes(),
+            self.bundle.sha256, self._number, self._whole, self._newest_ms, self._rows,
+            self._counts.tobytes(),
             -1 if last is None else last.number, 0 if last is None else last.rows,
             b"" if last is None else last.counts.tobytes(), self.in_a_row,
         )  # fmt: skip
@@ -181,11 +208,11 @@ class Weeks:
     def restore(self, saved: Saved) -> None:
         """Continue from there; a state of another model, or of other bins, is left alone and counting begins anew."""
         size = self._counts.nbytes
-        if self._at is None or saved.model != self.bundle.sha256 or len(saved.counts) != size:
+        if self._against is None or saved.model != self.bundle.sha256 or len(saved.counts) != size:
             return
-        self._number, self._whole, self._rows = saved.number, saved.whole, saved.rows
+        self._number, self._whole, self._newest_ms, self._rows = saved.number, saved.whole, saved.newest_ms, saved.rows
         self._end_ms = week_start_ms(saved.number + 1, self.timezone)
         self._counts = np.frombuffer(saved.counts, np.int32).reshape(self._counts.shape).copy()
         if len(saved.last_counts) == size:
             counts = np.frombuffer(saved.last_counts, np.int32).reshape(self._counts.shape)
-            self.last, self.in_a_row = self._judge(saved.last_number, saved.last_rows, counts), saved.in_a_row
+            self.last, self.in_a_row = self._judge(self._against, saved.last_number, saved.last_rows, counts), saved.in_a_row

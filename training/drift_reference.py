@@ -17,7 +17,7 @@ from models.drift import BINS, COLUMNS, MOST_DMAS, Reference, count, own_levels,
 from models.drift_weeks import DAY_MS, ENOUGH, WEEK_MS, week_numbers
 from models.engine import StepResult
 from models.forest import Forest, score
-from training.matching import LEAK_TYPES
+from models.schema import LEAK_TYPES
 
 ALL: Final = "*"
 
