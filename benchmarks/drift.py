@@ -31,12 +31,16 @@ def _gain(share: float) -> Change:
     return lambda flow, weeks: flow.mul(1 + share * (weeks >= 0), axis=0)
 
 
-def _noise(flow: pd.DataFrame, weeks: pd.Series) -> pd.DataFrame:
-    """White noise beside the meter's own, twice as much together: by differences a week apart, MAD over sqrt(2)."""
-    steps = flow.diff(168)
-    own = 1.4826 * (steps - steps.median()).abs().median() / np.sqrt(2)
-    added = np.random.default_rng(SEED).normal(size=flow.shape) * np.sqrt(3) * own.to_numpy()
-    return flow + added * (weeks >= 0).to_numpy()[:, None]
+def _noise(times: float) -> Change:
+    """White noise beside the meter's own, so many times as much together: by differences a week apart, MAD over sqrt(2)."""
+
+    def change(flow: pd.DataFrame, weeks: pd.Series) -> pd.DataFrame:
+        steps = flow.diff(168)
+        own = 1.4826 * (steps - steps.median()).abs().median() / np.sqrt(2)
+        added = np.random.default_rng(SEED).normal(size=flow.shape) * np.sqrt(times**2 - 1) * own.to_numpy()
+        return flow + added * (weeks >= 0).to_numpy()[:, None]
+
+    return change
 
 
 def _district(flow: pd.DataFrame, weeks: pd.Series) -> pd.DataFrame:
@@ -54,7 +58,9 @@ CHANGES: Final[dict[str, Change]] = {
     "nothing": lambda flow, _: flow,
     "meter reads 15 % higher": _gain(0.15),
     "meter reads 15 % lower": _gain(-0.15),
-    "sensor swapped, noise doubled": _noise,
+    "meter reads 30 % lower": _gain(-0.3),
+    "sensor swapped, noise doubled": _noise(2),
+    "sensor swapped, noise tripled": _noise(3),
     "new district, +2 % a week": _district,
     "night use of 10 % of the mean": _flat,
 }
@@ -128,10 +134,12 @@ def main() -> None:
         rates = f"{52 * over / total:.2f} ({over}) | {52 * said / total:.2f} ({said})"
         print(f"| 2021-01 to {end} | {total} | {rates} | {thumb:.0%} |")
     print()
-    print(f"| change | cases | first week over | said within {WITHIN} weeks | said in week, median | leak alarmed |")
-    print("|---|---|---|---|---|---|")
+    print(
+        f"| change | cases | first week over | said within {WITHIN} weeks | said in week, median | leak alarmed | either |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, change in CHANGES.items():
-        firsts, found, alarmed = [], [], 0
+        firsts, found, alarmed, either = [], [], 0, 0
         for start in STARTS:
             at = pd.Series((flow.index - pd.Timestamp(start)).days // 7, flow.index)
             changed = change(flow, at)
@@ -139,12 +147,16 @@ def main() -> None:
             weeks, alarms = judged(place, out / "readings.csv", dict.fromkeys(place.dma_row, bundles[YEAR_END]))
             begin = number(start)
             for dma, one in weeks.items():
-                alarmed += bool(((alarms[dma] >= begin) & (alarms[dma] < begin + WITHIN)).any())
+                has_alarm = bool(((alarms[dma] >= begin) & (alarms[dma] < begin + WITHIN)).any())
                 found.append(verdicts(one, begin, begin + WITHIN)[3])
+                alarmed, either = alarmed + has_alarm, either + (has_alarm or found[-1] is not None)
                 firsts += [week.ratio > 1 for week in one if week.number == begin]
         said = [one for one in found if one is not None]
         median = f"{np.median(said):g}" if said else "–"
-        print(f"| {name} | {len(found)} | {sum(firsts)} of {len(firsts)} | {len(said)} | {median} | {alarmed} |", flush=True)
+        print(
+            f"| {name} | {len(found)} | {sum(firsts)} of {len(firsts)} | {len(said)} | {median} | {alarmed} | {either} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -136,7 +136,15 @@ def _of_dma(site: Site, one: Followed, numbers: Sequence[int], clock: LocalTime)
     since = _date(run[0].number, clock, zone) if run else None
     says = []
     if run:
-        says.append(f"since the week of {since} ({len(run)} of {len(judged)} weeks): {how(run[-1], reference.counts[at])}")
+        says.append(
+            f"since the week of {since} ({len(run)} week{'s' * (len(run) != 1)}): {how(run[-1], reference.counts[at])}"
+        )
+    says += [
+        f"was over its level for {len(past)} weeks from {_date(past[0].number, clock, zone)}, and is no longer: "
+        f"{how(past[-1], reference.counts[at])}"
+        for past in runs([week for week in found if week.ratio is not None])
+        if len(past) >= IN_A_ROW and past[-1] is not judged[-1]
+    ]
     more = alarms is not None and alarms["more"]
     if alarms is not None and more:
         says.append(
@@ -164,6 +172,17 @@ def _of_dma(site: Site, one: Followed, numbers: Sequence[int], clock: LocalTime)
         "alarms": alarms,
         "weeks": [_of_week(week, bundle, clock, zone) for week in found],
     }
+
+
+def runs(weeks: Iterable[Week]) -> list[list[Week]]:
+    """Judged weeks over their level, those one after the other together."""
+    found: list[list[Week]] = [[]]
+    for week in weeks:
+        if week.ratio is not None and week.ratio > 1:
+            found[-1].append(week)
+        elif found[-1]:
+            found.append([])
+    return [run for run in found if run]
 
 
 def _of_week(week: Week, bundle: Bundle, clock: LocalTime, zone: str) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def _table(found: Mapping[str, Any]) -> str:
         if judged:
             worst = judged[-1]["worst"]["column"]
             pairs = [judged[-1][distance][worst] for distance in DISTANCES]
-            distances = [f"{pair['value']:.2f} ({pair['level']:.2f})" for pair in pairs]
+            distances = [f"{pair['value']:.2f} ({_level(pair['level'], distance)})"
+                         for distance, pair in zip(DISTANCES, pairs, strict=True)]  # fmt: skip
         rates = ["–"] * 4
         if (alarms := row["alarms"]) is not None and alarms["perDmaMonth"] is not None:
             span = " to ".join(short(end) for end in alarms["perDmaMonth95"])
@@ -94,6 +95,11 @@ def _table(found: Mapping[str, Any]) -> str:
             ]
         )  # fmt: skip
     return table(heads, rows, "figures")
+
+
+def _level(level: float, distance: str) -> str:
+    """A KS distance is never above 1: a level beyond it is none."""
+    return "none" if distance == "ks" and level > 1 else f"{level:.2f}"
 
 
 _KEY: Final = (
@@ -117,7 +123,7 @@ def _figure(found: Mapping[str, Any]) -> dict[str, Any]:
         "colorbar": {"title": {"text": "times<br>the level"}, "tickvals": [0, 0.5, 1, 1.5, 2], "len": 1, "thickness": 14},
     }  # fmt: skip
     layout = {
-        "height": max(220, 110 + _ROW_PX * len(dmas)),
+        "height": max(380, 110 + _ROW_PX * len(dmas)),
         "template": "plotly_white",
         "margin": {"l": 110, "r": 20, "t": 20, "b": 60},
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#1f2933"},
