@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Annotated, Any, Final
 
@@ -90,6 +90,8 @@ class Bundle:
     forest: Forest
     reference: Reference | None = None
     """What drift is measured against; None of older bundles, and of those with other columns or quantiles than ours."""
+    arrays: bytes | None = field(default=None, repr=False, compare=False)
+    """The very arrays.npz that it was read from: what another version put there goes along where it is copied to."""
 
     @property
     def id(self) -> str:
@@ -114,7 +116,11 @@ class Bundle:
     def to_files(self) -> dict[str, bytes]:
         """File name -> content."""
         manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n"
-        return {ARRAYS: pack_arrays(self.forest, self.reference), MANIFEST: manifest, CARD: card(self.manifest).encode()}
+        return {
+            ARRAYS: self.arrays or pack_arrays(self.forest, self.reference),
+            MANIFEST: manifest,
+            CARD: card(self.manifest).encode(),
+        }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], features: tuple[str, ...] = FEATURES) -> Bundle:
@@ -141,7 +147,7 @@ class Bundle:
             check(forest)
         except ValueError as error:
             raise ValueError(f"bundle: {ARRAYS}: {error}") from None
-        return cls(manifest, forest, _read_reference(manifest.reference, files[ARRAYS]))
+        return cls(manifest, forest, _read_reference(manifest.reference, files[ARRAYS]), files[ARRAYS])
 
 
 def facts_of(reference: Reference) -> ReferenceFacts:

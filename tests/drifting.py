@@ -39,11 +39,11 @@ def slots(weeks: int, seed: int, first_week: int = 0, shift: float = 0.0, wider:
     return rows
 
 
-def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1) -> Bundle:
+def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1, trees: int = 10, samples: int = 64) -> Bundle:
     """A small forest and its reference; DMA k is trained on `slots(weeks, k)`."""
     rows = {}
     for seed, dma in enumerate(dmas):
         found = Rows(past=Past(ZONE, HOUR_MS, leak_alarms=alarms))
         found.take(StepResult([], slots(weeks, seed), 0, 0, 0), None)
         rows[dma] = found
-    return fit("testville", "*", rows, seed=0, trees=10, max_samples=64)
+    return fit("testville", "*", rows, seed=0, trees=trees, max_samples=samples)
