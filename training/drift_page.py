@@ -59,8 +59,8 @@ def _body(found: Mapping[str, Any]) -> str:
         f"<section><h2>What has changed</h2>{words}{noted}</section>"
         '<section><h2>Week by week</h2><div class="plot" id="drift-weeks" role="img" aria-label="Drift by week"></div>'
         '<p class="caption">The largest distance of any feature from the training, over its level, by the Monday that a '
-        "week began: from 1 on (yellow) the week is over it. Empty: too few slots to judge. Nothing is retrained or promoted by "
-        "itself.</p></section>"
+        "week began: from 1 on (yellow) the week is over it. Empty: too few slots to judge. Nothing is retrained or "
+        "promoted by itself.</p></section>"
         f'<h2 class="plain">By DMA</h2>{_table(found)}{_KEY}'
     )
 
