@@ -24,7 +24,7 @@ from models.drift import (
 )
 from models.drift_weeks import Weeks, week_numbers, week_start_ms
 from models.features import FEATURES
-from tests import naive
+from tests import naive_drift as naive
 from tests.drifting import HOUR_MS, WEEK_SLOTS, ZONE, slots, trained
 from tests.synthetic import START_MS
 from tests.test_bundle import changed, with_arrays
