@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Annotated, Any, Final
 
@@ -21,6 +21,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from models.drift import COLUMNS, QUANTILES, Reference
+from models.drift import check as check_reference
 from models.features import FEATURES
 from models.forest import Forest, check
 from models.wire import FOREIGN, LAST_MS, brief, shown
@@ -31,8 +33,21 @@ MAX_ARRAYS_BYTES: Final = 64 << 20
 """A forest of 100 trees on 256 samples has 0.2 MB; far beyond this a file is not one of ours."""
 
 _DTYPES: Final[dict[str, Any]] = {"nodes": np.int64, "path": np.float64, "roots": np.int32, "depths": np.int32}
+_OF_REFERENCE: Final[dict[str, Any]] = {"drift_edges": np.float32, "drift_counts": np.int32, "drift_levels": np.float64}
+"""Members of arrays.npz that are only there with a reference; flat, in C order. Since 2026-11-28."""
 _Time = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
 _Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ReferenceFacts(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What `manifest.json` says of the reference in arrays.npz (`models.drift.Reference`); lists by row."""
+
+    dmas: list[str]
+    columns: list[str]
+    quantiles: list[float]
+    weeks: list[int]
+    leak_alarms: list[int]
+    judged_days: list[float]
 
 
 class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -63,6 +78,8 @@ class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     left_out: dict[str, int] = {}
     """Slots that were not trained on, by reason."""
+    reference: ReferenceFacts | None = None
+    """What drift is measured against. Bundles before 2026-11-28 have none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,10 @@ class Bundle:
 
     manifest: Manifest
     forest: Forest
+    reference: Reference | None = None
+    """What drift is measured against; None of older bundles, and of those with other columns or quantiles than ours."""
+    arrays: bytes | None = field(default=None, repr=False, compare=False)
+    """The very arrays.npz that it was read from: what another version put there goes along where it is copied to."""
 
     @property
     def id(self) -> str:
@@ -95,7 +116,11 @@ class Bundle:
     def to_files(self) -> dict[str, bytes]:
         """File name -> content."""
         manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n"
-        return {ARRAYS: pack_arrays(self.forest), MANIFEST: manifest, CARD: card(self.manifest).encode()}
+        return {
+            ARRAYS: self.arrays or pack_arrays(self.forest, self.reference),
+            MANIFEST: manifest,
+            CARD: card(self.manifest).encode(),
+        }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], features: tuple[str, ...] = FEATURES) -> Bundle:
@@ -116,25 +141,37 @@ class Bundle:
         found = hashlib.sha256(files[ARRAYS]).hexdigest()
         if found != manifest.arrays_sha256:
             raise ValueError(f"bundle: {ARRAYS}: sha256 is {found[:12]}…; {MANIFEST} says {manifest.arrays_sha256[:12]}…")
-        arrays = _read_arrays(files[ARRAYS])
+        arrays = _read_arrays(files[ARRAYS], _DTYPES)
         forest = Forest(**arrays, features=len(features), denominator=manifest.denominator)
         try:
             check(forest)
         except ValueError as error:
             raise ValueError(f"bundle: {ARRAYS}: {error}") from None
-        return cls(manifest, forest)
+        return cls(manifest, forest, _read_reference(manifest.reference, files[ARRAYS]), files[ARRAYS])
 
 
-def pack_arrays(forest: Forest) -> bytes:
+def facts_of(reference: Reference) -> ReferenceFacts:
+    """What the manifest says of it."""
+    return ReferenceFacts(
+        dmas=list(reference.dmas), columns=list(COLUMNS), quantiles=list(QUANTILES), weeks=list(reference.weeks),
+        leak_alarms=list(reference.leak_alarms), judged_days=list(reference.judged_days),
+    )  # fmt: skip
+
+
+def pack_arrays(forest: Forest, reference: Reference | None = None) -> bytes:
     """The bytes of arrays.npz: little-endian, not compressed, without the time of day."""
     content = BytesIO()
+    members: dict[str, tuple[NDArray[Any], Any]] = {name: (getattr(forest, name), kind) for name, kind in _DTYPES.items()}
+    if reference is not None:
+        for name, kind in _OF_REFERENCE.items():
+            members[name] = (getattr(reference, name.removeprefix("drift_")).ravel(), kind)
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, dtype in _DTYPES.items():
+        for name, (values, dtype) in members.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.create_system = 3  # or the bytes would tell Windows from the rest
             array = BytesIO()
             little = np.dtype(dtype).newbyteorder("<")
-            npy.write_array(array, np.ascontiguousarray(getattr(forest, name), little), (1, 0), allow_pickle=False)
+            npy.write_array(array, np.ascontiguousarray(values, little), (1, 0), allow_pickle=False)
             archive.writestr(member, array.getvalue())
     return content.getvalue()
 
@@ -151,6 +188,7 @@ def card(manifest: Manifest) -> str:
         ("Code", m.code_version),
         ("Seed", str(m.seed)),
         *((f"Setting {name}", str(value)) for name, value in m.settings.items()),
+        ("Drift reference", _reference_text(m.reference)),
     ]
     lines = [
         f"# {m.id}, version {m.version}",
@@ -175,6 +213,13 @@ def card(manifest: Manifest) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _reference_text(facts: ReferenceFacts | None) -> str:
+    if facts is None:
+        return "none"
+    of = [f"{dma} {weeks}" for dma, weeks in zip(facts.dmas, facts.weeks, strict=False) if dma != "*"]
+    return f"whole weeks by DMA: {', '.join(of[:20])}{', …' * (len(of) > 20)}"
+
+
 def _utc(epoch_ms: int) -> str:
     return f"{np.datetime64(epoch_ms // 1000, 's')}Z"
 
@@ -194,12 +239,35 @@ def _read_manifest(content: bytes) -> Manifest:
         raise ValueError(f"bundle: {MANIFEST}: {brief(error)}") from None
 
 
-def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The forest's arrays; sizes are held against the file before anything is allocated."""
+def _read_reference(facts: ReferenceFacts | None, content: bytes) -> Reference | None:
+    """None where there is none, or one of another version. Raises ValueError for one that is torn."""
+    if facts is None or tuple(facts.columns) != COLUMNS or tuple(facts.quantiles) != QUANTILES:
+        return None
+    arrays = _read_arrays(content, _OF_REFERENCE)
+    rows, columns, edges = len(facts.dmas), len(COLUMNS), len(QUANTILES)
+    shapes = {"drift_edges": (columns, edges), "drift_counts": (columns, edges + 1), "drift_levels": (2, columns)}
+    for name, (high, wide) in shapes.items():
+        if arrays[name].size != rows * high * wide:
+            found = f"{name} has {arrays[name].size} numbers"
+            raise ValueError(f"bundle: {ARRAYS}: {found}; possible: {rows * high * wide}, of {rows} DMAs")
+        arrays[name] = arrays[name].reshape(rows, high, wide)
+    reference = Reference(
+        dmas=tuple(facts.dmas), edges=arrays["drift_edges"], counts=arrays["drift_counts"], levels=arrays["drift_levels"],
+        weeks=tuple(facts.weeks), leak_alarms=tuple(facts.leak_alarms), judged_days=tuple(facts.judged_days),
+    )  # fmt: skip
+    try:
+        check_reference(reference)
+    except ValueError as error:
+        raise ValueError(f"bundle: {ARRAYS}: {error}") from None
+    return reference
+
+
+def _read_arrays(content: bytes, dtypes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """These arrays; sizes are held against the file before anything is allocated."""
     arrays = {}
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            for name, dtype in _DTYPES.items():
+            for name, dtype in dtypes.items():
                 member = archive.getinfo(f"{name}.npy")
                 if member.file_size > min(len(content), MAX_ARRAYS_BYTES):
                     raise ValueError(f"{name}.npy claims {member.file_size} bytes in a file of {len(content)}")

@@ -35,6 +35,8 @@ AlertType = Literal[
     "boundary_valve",
     "customer_leak",
 ]
+LEAK_TYPES: Final = ("burst", "night_flow_leak")
+"""Of these alerts: water is being lost."""
 Severity = Literal["informational", "low", "medium", "high", "critical"]
 AlertEvent = Literal["raised", "updated", "cleared", "acked", "shelved", "closed"]
 AlertState = Literal["active", "active_acked", "shelved", "cleared", "closed"]

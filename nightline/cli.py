@@ -19,6 +19,7 @@ COMMANDS = {
     "check-config": ("nightline.check_config", "Name every fault of a site folder."),
     "demo": ("nightline.demo", "A simulated town with planted leaks, embedded broker and worker, on this machine."),
     "detectability": ("nightline.detectability", "The smallest burst that would be found in each DMA."),
+    "drift": ("nightline.drift", "Say which DMAs no longer look like what their model was trained on."),
     "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
     "inject": ("nightline.inject", "Add leaks of chosen size to a history, to see what would be found."),

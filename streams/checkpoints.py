@@ -27,6 +27,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from models.drift_weeks import Saved
 from models.wire import FOREIGN, brief
 from streams.published import Named
 
@@ -59,6 +60,7 @@ class _Header(msgspec.Struct):
     champion: Named | None = None
     challenger: Named | None = None
     told: bool = False
+    drift: Saved | None = None
 
 
 _HEADER: Final = msgspec.msgpack.Decoder(_Header)
@@ -87,6 +89,8 @@ class Checkpoint:
     """The one in shadow."""
     told: bool = False
     """A control record has spoken of its champion."""
+    drift: Saved | None = None
+    """What of the week under way was counted for drift."""
 
 
 def pack(checkpoint: Checkpoint) -> bytes:
@@ -94,7 +98,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
     c = checkpoint
     header = _Header(
         c.dma, c.partition, c.partitions, c.offset, c.watermark_ms, c.model, list(c.known), dict(c.seen),
-        c.champion, c.challenger, c.told,
+        c.champion, c.challenger, c.told, c.drift,
     )  # fmt: skip
     head = msgspec.msgpack.encode(header)
     body = head + c.state
@@ -119,7 +123,7 @@ def unpack(value: bytes) -> Checkpoint:
         raise ValueError(f"checkpoint header cannot be read: {brief(error)}") from None
     return Checkpoint(
         h.dma, h.partition, h.partitions, h.offset, h.watermark_ms, h.model, tuple(h.known), h.seen,
-        bytes(body[head_bytes:]), h.champion, h.challenger, h.told,
+        bytes(body[head_bytes:]), h.champion, h.challenger, h.told, h.drift,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from streams.drift import STATES
 from streams.standing import DmaState, checkpoint_state, dma_states, fault_of, rss_bytes, why_not_ready
 from streams.tally import REASONS, Tally, total
 
@@ -86,6 +87,7 @@ async def exposition(worker: Worker) -> bytes:
     _of_partitions(page, worker)
     _of_dmas(page, dmas, span)
     _of_models(page, worker, dmas)
+    _of_drift(page, dmas)
     _of_checkpoints(page, worker)
     _of_trouble(page, worker.router.tally, worker.dead_letters, late)
     return page.encode()
@@ -162,6 +164,24 @@ def _of_models(page: Page, worker: Worker, dmas: list[DmaState]) -> None:
         "model_controls_refused_total", "counter", "Control records refused since the start; the model before goes on.",
         watcher.refusals,
     )  # fmt: skip
+
+
+def _of_drift(page: Page, dmas: list[DmaState]) -> None:
+    """Of the last whole week of each DMA: no series before one was judged, so that nothing stands for what is not known."""
+    said = "1 for how a DMA stands: judged, warming_up (no whole week yet), no_reference (train again), no_model."
+    states = [({"dma": one.dma, "state": state}, int(one.drift.state == state)) for one in dmas for state in STATES]
+    page.add("drift_state", "gauge", said, states)
+    judged = [({"dma": one.dma}, one.drift) for one in dmas if one.drift.state == "judged"]
+    said = "Last whole week against the training: largest distance of any feature over its level; drift above 1."
+    page.add("drift_ratio", "gauge", said, [(of, drift.ratio) for of, drift in judged])
+    said = "Judged weeks over their level, one after the other, up to the last."
+    page.add("drift_weeks_in_a_row", "gauge", said, [(of, drift.weeks_in_a_row) for of, drift in judged])
+    ends = [(of, None if drift.week_end_ms is None else drift.week_end_ms / 1000) for of, drift in judged]
+    page.add("drift_week_end_timestamp_seconds", "gauge", "End of the week that these speak of, Unix time.", ends)
+    psi = [({**of, "feature": name}, value) for of, drift in judged for name, value in drift.psi.items()]
+    page.add("drift_psi", "gauge", "Population stability index of that week by feature.", psi)
+    alarmed = [({"dma": one.dma}, one.leak_alerts) for one in dmas]
+    page.add("leak_alerts_total", "counter", "Leaks alarmed since the worker took the DMA over.", alarmed)
 
 
 def _of_checkpoints(page: Page, worker: Worker) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from faust.types import TP
 
 from models.cloudevents import rfc3339
 from models.schema import NEVER
+from streams.drift import DriftState, drift_state
 from streams.progress import Place
 from streams.tally import REASONS, Clock, Tally, Trouble
 from streams.watcher import Watched
@@ -86,6 +88,9 @@ class DmaState(msgspec.Struct, rename="camel"):
     challenger: ModelState | None = None
     model_refused: str | None = None
     """Why the last control record was refused, since this worker took the DMA over; the model before it goes on."""
+    drift: DriftState = msgspec.field(default_factory=partial(DriftState, "no_model"))
+    leak_alerts: int = 0
+    """Leaks alarmed, since this worker took the DMA over."""
 
 
 class ClockState(msgspec.Struct, rename="camel"):
@@ -227,6 +232,8 @@ def _dma_state(worker: Worker, partition: int, dma: str, watched: Watched) -> Dm
         model=_model_state(watched.champion),
         challenger=_model_state(watched.challenger),
         model_refused=watched.refused,
+        drift=drift_state(watched.drift),
+        leak_alerts=watched.leak_alerts,
     )
 
 

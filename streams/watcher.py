@@ -31,12 +31,13 @@ from models.features import FEATURES
 from models.network import Site
 from models.packing import Block as Packed
 from models.packing import Packing
-from models.schema import Alert, Readings
+from models.schema import LEAK_TYPES, Alert, Readings
 from streams.blocks import Block
 from streams.checkpoints import Bounds, Checkpoint, LostStateError, Record, Seen, Start, pack, unpack, where_to_start
 from streams.control import Told, is_control, read_control
 from streams.detections import pack_detections
 from streams.dlq import dead_letter
+from streams.drift import follow, resumed
 from streams.outbox import Message
 from streams.published import Named
 from streams.records import NO_HEADERS
@@ -47,6 +48,7 @@ from streams.topics import ALERTS, CHECKPOINTS, DETECTIONS, OPEN_ALERTS, PACKED_
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
+    from models.drift_weeks import Weeks
 
 log = logging.getLogger("nightline")
 
@@ -85,6 +87,10 @@ class Watched:
     shadow: Bundle | None = None
     refused: str | None = None
     """Why the last control record was refused; None after one that was not."""
+    drift: Weeks | None = None
+    """The week under way against what the champion was trained on; None without one."""
+    leak_alerts: int = 0
+    """Leaks alarmed, since this worker took the DMA over."""
 
 
 @dataclass
@@ -128,7 +134,7 @@ class Watcher:
             restored[checkpoint.dma] = Watched(
                 engine, dict(checkpoint.seen), checkpoint.offset, is_new=False, saved_at=now,
                 saved_offset=checkpoint.offset, told=checkpoint.told, champion=champion, challenger=challenger,
-                shadow=shadow,
+                shadow=shadow, drift=resumed(bundle, self._site, checkpoint.dma, checkpoint.drift),
             )  # fmt: skip
 
         start = where_to_start(
@@ -213,6 +219,7 @@ class Watcher:
                         dma, partition, partitions, owned.end, watched.engine.watermark_ms,
                         None if watched.champion is None else watched.champion.version, known, watched.seen,
                         watched.engine.snapshot(), watched.champion, watched.challenger, watched.told,
+                        None if watched.drift is None else watched.drift.save(),
                     )
                 )  # fmt: skip
                 messages.append(Message(CHECKPOINTS, dma.encode(), value, [], partition))
@@ -253,8 +260,10 @@ class Watcher:
             late[dma] += result.late
             watched.late += result.late
             watched.duplicates += result.duplicates
+            follow(watched, self._site, dma, result.detections)
             if publish:
                 alerts += result.alerts
+                watched.leak_alerts += sum(one.event == "raised" and one.type in LEAK_TYPES for one in result.alerts)
                 key = dma.encode()
                 found += [
                     Message(DETECTIONS, key, blob, [])

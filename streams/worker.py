@@ -31,6 +31,7 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 
 from models import scan
+from models.drift import BINS, COLUMNS, count
 from models.engine import Engine
 from models.features import FEATURES
 from models.forest import EMPTY, score
@@ -268,6 +269,8 @@ def warm_up(site: Site) -> float:
         readings["kind"] = np.tile([KINDS.index(site.meters[row].kind) for row in rows], len(steps))
         Engine(site, dma.id).step(readings, "live")
     score(EMPTY, np.zeros((0, len(FEATURES)), np.float32))
+    of = len(COLUMNS)
+    count(np.zeros((0, of), np.float32), np.zeros((of, BINS - 1), np.float32), np.zeros((of, BINS), np.int32))
     split(readings[:0], Subscribers(np.zeros(1, np.int32), np.zeros(0, np.int32)))
     packing = Packing(site)
     packing.unpack(packing.pack(site.dmas[-1].id, readings, "live"))

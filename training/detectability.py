@@ -21,12 +21,12 @@ from models.config import ConfigError
 from models.engine import Engine
 from models.network import Site
 from models.routing import split
-from models.schema import Readings
+from models.schema import LEAK_TYPES, Readings
 from training.event_score import iso
 from training.history import Window
 from training.injection.leaks import N1, Injector, Planted, add_to
 from training.injection.recorded import DAY_MS, HOUR_MS, Recorded
-from training.matching import LEAK_TYPES, Alarm, alarms_of
+from training.matching import Alarm, alarms_of
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

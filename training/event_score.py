@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from models.network import Site
+from models.schema import LEAK_TYPES
 from training.intervals import poisson, wilson
 from training.labels import HOUR_MS, LEAK_KINDS, Leak
-from training.matching import LEAK_TYPES, VERDICTS, Alarm, Matched, Rules, match
+from training.matching import VERDICTS, Alarm, Matched, Rules, match
 from training.watched import Watched
 
 MONTH_MS: Final = 30.44 * 24 * HOUR_MS

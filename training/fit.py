@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
 
-from models.bundle import SCHEMA_VERSION, Bundle, Manifest, pack_arrays
+from models.bundle import SCHEMA_VERSION, Bundle, Manifest, facts_of, pack_arrays
 from models.config import ConfigError, nearest
-from models.engine import Engine
+from models.engine import Engine, StepResult
 from models.features import FEATURES
 from models.forest import Forest, average_path_length, check, pack_nodes, score, tree_depths
 from models.network import Site, longest_lateness_minutes
 from models.routing import split
+from training.drift_reference import Past, reference_of
 from training.history import Window
 
 MIN_ROWS: Final = 256
@@ -36,14 +37,18 @@ class Rows:
     """Slots of one DMA that were fit to learn from, and how many were not, by reason."""
 
     features: list[NDArray[np.float32]] = field(default_factory=list)
+    """Parts of (n, features), in order of time."""
     first_ms: int = 0
     last_ms: int = 0
     not_learnable: int = 0
     not_finite: int = 0
     after_clean: int = 0
+    past: Past | None = None
+    """When the rows were, for the drift reference; None without one."""
 
-    def take(self, detections: NDArray[np.void], clean_until_ms: int | None) -> None:
+    def take(self, step: StepResult, clean_until_ms: int | None) -> None:
         """Add the slots of one step."""
+        detections = step.detections
         clean = np.ones(len(detections), np.bool_)
         if clean_until_ms is not None:
             clean = detections["slot_end_ms"] <= clean_until_ms
@@ -52,6 +57,8 @@ class Rows:
         self.after_clean += int((~clean).sum())
         self.not_learnable += int((clean & ~learnable).sum())
         self.not_finite += int((learnable & ~finite).sum())
+        if self.past is not None:
+            self.past.take(step, finite, clean_until_ms)
         if finite.any():
             ends = detections["slot_end_ms"][finite]
             self.first_ms, self.last_ms = self.first_ms or int(ends[0]), int(ends[-1])
@@ -92,14 +99,14 @@ def _collect(
 ) -> dict[str, Rows]:
     lateness_ms = longest_lateness_minutes(site.meters) * 60_000
     engines = {site.dma_row[dma]: Engine(site, dma) for dma in sorted(wanted, key=site.dma_row.__getitem__)}
-    rows = {row: Rows() for row in engines}
+    rows = {row: Rows(past=Past(site.timezone, site.dmas[row].slot_minutes * 60_000)) for row in engines}
     subscribers = site.subscribers()
     for window in windows:
         if clean_until_ms is not None and window.start_ms > clean_until_ms + lateness_ms:
             break  # nothing before it can still be open
         for row, readings in split(window.readings, subscribers):
             if row in engines:
-                rows[row].take(engines[row].step(readings, "replay").detections, clean_until_ms)
+                rows[row].take(engines[row].step(readings, "replay"), clean_until_ms)
         if on_window is not None:
             on_window(window)
     return {site.dmas[row].id: found for row, found in rows.items()}
@@ -121,6 +128,8 @@ def fit(site_name: str, scope: str, rows: dict[str, Rows], *, seed: int, trees: 
     grown = IsolationForest(n_estimators=trees, max_samples=min(max_samples, len(x)), random_state=seed).fit(x)
     forest = flatten(grown)
     scores = score(forest, x)
+    pasts = {dma: found.past for dma, found in rows.items() if found.past is not None}
+    reference = reference_of(pasts, {dma: rows[dma].features for dma in pasts}, forest)
     used = [r for r in rows.values() if r.features]
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -131,7 +140,7 @@ def fit(site_name: str, scope: str, rows: dict[str, Rows], *, seed: int, trees: 
         trained_from_ms=min(r.first_ms for r in used),
         trained_until_ms=max(r.last_ms for r in used),
         data_sha256=_data_sha256(rows),
-        arrays_sha256=hashlib.sha256(pack_arrays(forest)).hexdigest(),
+        arrays_sha256=hashlib.sha256(pack_arrays(forest, reference)).hexdigest(),
         code_version=f"nightline {version('nightline')}, scikit-learn {version('scikit-learn')}",
         seed=seed,
         denominator=forest.denominator,
@@ -143,8 +152,9 @@ def fit(site_name: str, scope: str, rows: dict[str, Rows], *, seed: int, trees: 
             "score_max": float(scores.max()),
         },
         left_out=left_out,
+        reference=None if reference is None else facts_of(reference),
     )
-    return Bundle(_versioned(manifest), forest)
+    return Bundle(_versioned(manifest), forest, reference)
 
 
 def _versioned(manifest: Manifest) -> Manifest:

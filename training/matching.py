@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from models.schema import Alert
+from models.schema import LEAK_TYPES, Alert
 from training.labels import ABRUPT, HOUR_MS, Leak
 
-LEAK_TYPES: Final = ("burst", "night_flow_leak")
 Verdict = Literal["explains", "late", "repeat", "outside", "warm_up"]
 VERDICTS: Final[dict[str, str]] = {
     "explains": "finds a known leak in time",

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.network import Dma, Site
-from models.schema import Alert
+from models.schema import LEAK_TYPES, Alert
 from training.labels import Leak
 from training.local_time import LocalTime
-from training.matching import LEAK_TYPES, first_revisions
+from training.matching import first_revisions
 from training.page import ROWS_IN_TABLE, TYPE_NAMES, card, row, write_page
 from training.report_figure import Curves, Mark, figure_json
 from training.scorecard_page import score_cards, score_figures, score_sections
