@@ -116,6 +116,54 @@ class _Listed:
     """(n,) row of `_SENDS`."""
 
 
+@dataclass(frozen=True)
+class Named:
+    """A block as it was packed, whatever site it was of: the `meter` of its readings is a place in `meters`.
+
+    `unknown` counts readings left out: of a kind or quality of a later version, or with a value or time that cannot be.
+    """
+
+    dma: str
+    origin: Origin
+    meters: tuple[str, ...]
+    readings: Readings
+    unknown: int
+    source: Source | None
+
+
+def unpack_named(blob: bytes) -> Named:
+    """The block of `Packing.pack`'s bytes without a site: an archive outlives changes of the network.
+
+    Raises ValueError as `Packing.unpack` does.
+    """
+    header, begin = _open(blob)
+    try:
+        meters = tuple(_IDS.decode(header.meters))
+    except FOREIGN as error:
+        raise ValueError(f"block header cannot be read: {brief(error)}") from None
+    readings, offsets = _columns_of(header, blob, begin)
+    end = -1 if header.source is None else header.source.end
+    if len(readings) and (strange := _places_outside(readings["meter"], len(meters))) is not None:
+        possible = f"0 to {len(meters) - 1}" if meters else "none"
+        raise ValueError(f"block names meter {strange}; possible: {possible}")
+    if len(offsets) and ((np.diff(offsets) < 0).any() or offsets[-1] > end):
+        raise ValueError(f"block names offsets out of order; possible: ascending, up to its end {end}")
+    kind = np.minimum(readings["kind"], len(KINDS) - 1)
+    keep = (readings["kind"] == kind) & (readings["quality"] < len(QUALITIES))
+    keep &= (readings["time_ms"] >= FIRST_MS) & (readings["time_ms"] <= LAST_MS)
+    keep &= (readings["value"] >= LOWEST[kind]) & (readings["value"] <= HIGHEST[kind])
+    unknown = int(len(keep) - keep.sum())
+    if unknown:
+        readings = readings[keep]
+        offsets = offsets[keep] if header.source is not None else offsets
+    return Named(header.dma, header.origin, meters, readings, unknown, _source_of(header, offsets))
+
+
+def _places_outside(places: NDArray[np.int32], count: int) -> int | None:
+    outside = places[(places < 0) | (places >= count)]
+    return int(outside[0]) if len(outside) else None
+
+
 class Packing:
     """Packs and unpacks blocks of one site. Keeps only what it has looked up."""
 
@@ -166,17 +214,13 @@ class Packing:
 
         Raises ValueError, saying what was found and what was possible, for foreign or torn bytes and for another version.
         """
-        header, begin, listed = self._opened(blob)
+        header, begin = _open(blob)
+        try:
+            listed = self._looked_up(bytes(header.meters))
+        except FOREIGN as error:
+            raise ValueError(f"block header cannot be read: {brief(error)}") from None
         count = header.count
-        readings = np.empty(count, READING)
-        for name, form in _COLUMNS:
-            column = np.frombuffer(blob, form, count, begin)
-            readings[name] = column
-            begin += column.nbytes
-        offsets = NO_OFFSETS
-        if header.source is not None:
-            offsets = np.frombuffer(blob, _OFFSET, count, begin).astype(np.int64)
-            offsets += header.source.base
+        readings, offsets = _columns_of(header, blob, begin)
         keep = np.empty(count, np.bool_)
         end = -1 if header.source is None else header.source.end
         kept, strange = know(readings, offsets, end, listed.rows, listed.senders, _SENDS, LOWEST, HIGHEST, keep)
@@ -188,33 +232,7 @@ class Packing:
         if kept < count:
             readings = readings[keep]
             offsets = offsets[keep] if header.source is not None else offsets
-        source = None
-        if header.source is not None:
-            found = header.source
-            source = Source(found.partition, found.end, found.oldest_ms, found.newest_ms, offsets)
-        return Block(header.dma, readings, header.origin, count - kept, source)
-
-    def _opened(self, blob: bytes) -> tuple[_Header, int, _Listed]:
-        """Header, where the columns begin, and the meters they name."""
-        if len(blob) < _PREFIX.size:
-            raise ValueError(f"block is torn: found {len(blob)} bytes; possible: at least {_PREFIX.size}")
-        magic, version, _, header_bytes, crc = _PREFIX.unpack_from(blob)
-        if magic != MAGIC:
-            raise ValueError(f"not a block of readings: starts with {magic!r}; possible: {MAGIC!r}")
-        if version not in READABLE:
-            raise ValueError(f"block version: found {version}; possible: {', '.join(map(str, READABLE))}")
-        body = memoryview(blob)[_PREFIX.size :]
-        if zlib.crc32(body) != crc:
-            raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
-        try:
-            header = _HEADER.decode(body[:header_bytes])
-            listed = self._looked_up(bytes(header.meters))
-        except FOREIGN as error:
-            raise ValueError(f"block header cannot be read: {brief(error)}") from None
-        expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
-        if header.count < 0 or len(body) != expected:
-            raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
-        return header, _PREFIX.size + header_bytes, listed
+        return Block(header.dma, readings, header.origin, count - kept, _source_of(header, offsets))
 
     def _looked_up(self, ids: bytes) -> _Listed:
         """A list of meters. Raises what msgspec raises where it is none."""
@@ -229,6 +247,46 @@ class Packing:
             found = self._listed[ids] = _Listed(rows, np.array(senders, np.int64))
             self._listed_bytes += 4 * len(ids)
         return found
+
+
+def _open(blob: bytes) -> tuple[_Header, int]:
+    """Header, and where the columns begin."""
+    if len(blob) < _PREFIX.size:
+        raise ValueError(f"block is torn: found {len(blob)} bytes; possible: at least {_PREFIX.size}")
+    magic, version, _, header_bytes, crc = _PREFIX.unpack_from(blob)
+    if magic != MAGIC:
+        raise ValueError(f"not a block of readings: starts with {magic!r}; possible: {MAGIC!r}")
+    if version not in READABLE:
+        raise ValueError(f"block version: found {version}; possible: {', '.join(map(str, READABLE))}")
+    body = memoryview(blob)[_PREFIX.size :]
+    if zlib.crc32(body) != crc:
+        raise ValueError(f"block is torn: CRC32 of its body is {zlib.crc32(body):08x}; possible: {crc:08x}")
+    try:
+        header = _HEADER.decode(body[:header_bytes])
+    except FOREIGN as error:
+        raise ValueError(f"block header cannot be read: {brief(error)}") from None
+    expected = header_bytes + header.count * (_ROW_BYTES + (_OFFSET.itemsize if header.source else 0))
+    if header.count < 0 or len(body) != expected:
+        raise ValueError(f"block is torn: found {len(body)} bytes after its prefix; possible: {expected}")
+    return header, _PREFIX.size + header_bytes
+
+
+def _columns_of(header: _Header, blob: bytes, begin: int) -> tuple[Readings, NDArray[np.int64]]:
+    """Readings (n,) with places in the header's list as meters, and the offsets of their messages (n,), none without a
+    source."""
+    readings = np.empty(header.count, READING)
+    for name, form in _COLUMNS:
+        column = np.frombuffer(blob, form, header.count, begin)
+        readings[name] = column
+        begin += column.nbytes
+    if header.source is None:
+        return readings, NO_OFFSETS
+    return readings, np.frombuffer(blob, _OFFSET, header.count, begin).astype(np.int64) + header.source.base
+
+
+def _source_of(header: _Header, offsets: NDArray[np.int64]) -> Source | None:
+    found = header.source
+    return None if found is None else Source(found.partition, found.end, found.oldest_ms, found.newest_ms, offsets)
 
 
 def _origin(origin: str) -> Origin:

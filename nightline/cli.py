@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 COMMANDS = {
+    "archive": ("nightline.archive", "Keep readings, slots, alerts and outcomes of the topics as Parquet, by DMA and day."),
     "backtest": ("nightline.backtest", "Run history through the engine, without Kafka; write alerts and a report."),
     "bench": ("nightline.bench", "Print the scoreboard: our speed beside our peers'."),
     "compare": ("nightline.compare", "Hold a challenger against the champion on a held-back period."),
@@ -22,6 +23,7 @@ COMMANDS = {
     "evaluate": ("nightline.evaluate", "Hold what the engine finds in history against known leaks; write a scorecard."),
     "import": ("nightline.import_", "Make a site folder and readings from a data set."),
     "inject": ("nightline.inject", "Add leaks of chosen size to a history, to see what would be found."),
+    "labels": ("nightline.labels", "Outcomes of alerts as labels, and a utility's own repair log among them."),
     "models": ("nightline.model_list", "List the models of a site, or show one."),
     "promote": ("nightline.promote", "Make a model the champion, or put it in shadow; workers swap while they run."),
     "rollback": ("nightline.promote", "Return to the champion before the present one."),
@@ -30,6 +32,10 @@ COMMANDS = {
     "train": ("nightline.train", "Fit the isolation forest on a site's history."),
     "worker": ("nightline.worker", "Consume readings, publish alerts."),
 }
+
+
+OF_TRAINING = ("plotly", "pyarrow", "sklearn")
+"""Modules that a worker does without."""
 
 
 class LazyGroup(click.Group):
@@ -78,9 +84,10 @@ def main() -> None:
     from models.config import ConfigError  # noqa: PLC0415 - after the cache is set
 
     try:
-        nightline.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = nightline.main(standalone_mode=False)
+        # click hands out the exit code of a command that stopped with one
+        if isinstance(code, int):
+            sys.exit(code)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -89,6 +96,11 @@ def main() -> None:
     except ConfigError as error:
         for fault in error.faults:
             click.echo(f"error: {fault}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in OF_TRAINING:
+            raise
+        click.echo(f"error: this needs {error.name}; possible: install nightline with its extra: training", err=True)
         sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

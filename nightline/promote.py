@@ -75,7 +75,7 @@ def promote(
             [f"model {version} is not promoted: {fault}; or --force --reason TEXT" for fault in decision.faults]
         )
     entry = Entry(
-        at=_now(), by=_who(), action="promoted" if role == "champion" else "inShadow", role=role,
+        at=_now(), by=who(), action="promoted" if role == "champion" else "inShadow", role=role,
         version=None if bundle is None else version, before=before, reason=reason, forced=bool(decision.faults),
         margin=margin if role == "champion" else None, worse=decision.faults, comparison=decision.comparison,
     )  # fmt: skip
@@ -105,7 +105,7 @@ def rollback(site: Path, dma: str | None, reason: str | None, bootstrap: str | N
     version = under[-1]
     bundle = None if version is None else registry.load(site, scope, version)
     entry = Entry(
-        at=_now(), by=_who(), action="rolledBack", role="champion", version=version, before=current, reason=reason
+        at=_now(), by=who(), action="rolledBack", role="champion", version=version, before=current, reason=reason
     )  # fmt: skip
     served = registry.served_by(site, scope, "champion", place.dma_row)
     # a DMA that gives its own champion up is served by the site's
@@ -117,7 +117,7 @@ def promote_first(site: Path, place: Site, bundle: Bundle) -> None:
     """The first champion of a scope, in the registry: a worker that starts introduces it."""
     from training.model_history import Entry  # noqa: PLC0415
 
-    entry = Entry(at=_now(), by=_who(), action="promoted", role="champion", version=bundle.version, before=None)
+    entry = Entry(at=_now(), by=who(), action="promoted", role="champion", version=bundle.version, before=None)
     change = dict.fromkeys(place.dma_row if bundle.scope == "*" else [bundle.scope], bundle)
     _carry_out(site, place, bundle.scope, entry, change, None, "")
 
@@ -133,7 +133,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _who() -> str:
+def who() -> str:
+    """Whoever runs the command, for people to read."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError):  # a container's user may have no name

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -41,6 +41,7 @@ from streams.drift import follow, resumed
 from streams.outbox import Message
 from streams.published import Named
 from streams.records import NO_HEADERS
+from streams.repeats import fresh_of
 from streams.shelf import Shelf
 from streams.swap import chosen, reference, shadow_columns, swap
 from streams.topics import ALERTS, CHECKPOINTS, DETECTIONS, OPEN_ALERTS, PACKED_LIMIT
@@ -333,33 +334,12 @@ class Watcher:
 
 
 def unseen(watched: Watched, packed: Packed) -> Readings:
-    """The readings of a block that this state has not had, noting them as had.
-
-    A raw topic that was deleted and made anew starts again at offset 0. Its messages are newer than all that were seen; a
-    message that comes again is not. So their timestamps tell the two apart.
-    """
-    source = packed.source
-    if source is None:
+    """The readings of a block that this state has not had, noting them as had."""
+    fresh = fresh_of(watched.seen, packed.dma, packed.origin, packed.source)
+    if fresh is None:
         return packed.readings
-    name = f"{packed.origin}:{source.partition}"
-    before: Mapping[str, Seen] = watched.seen
-    seen = before.get(name)
-    readings = packed.readings
-    if seen is not None and len(source.offsets) and source.offsets[0] < seen.end:
-        if source.oldest_ms > seen.newest_ms:
-            log.warning(
-                "DMA %s: raw partition %d starts again at offset %d", packed.dma, source.partition, source.offsets[0]
-            )
-            seen = None
-        else:
-            fresh = source.offsets >= seen.end
-            readings = readings[fresh]
-            watched.repeated += int(len(fresh) - fresh.sum())
-    if seen is None:
-        watched.seen[name] = Seen(source.end, source.newest_ms)
-    else:
-        watched.seen[name] = Seen(max(seen.end, source.end), max(seen.newest_ms, source.newest_ms))
-    return readings
+    watched.repeated += int(len(fresh) - fresh.sum())
+    return packed.readings[fresh]
 
 
 def _warn_of_unused(block: Block, packed: list[Packed], late: Counter[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from models.cloudevents import DATA_SCHEMA
+from models.commands import Command
 from models.schema import SCHEMA_VERSION, Alert, ColumnarReadings, Reading
 from streams.control import Control
 
@@ -26,6 +27,7 @@ SCHEMAS: dict[str, tuple[type, str]] = {
     "columnar-readings.v1.json": (ColumnarReadings, "urn:nightline:schema:columnar-readings:v1"),
     "alert.v1.json": (Alert, DATA_SCHEMA),
     "model-control.v1.json": (Control, "urn:nightline:schema:model-control:v1"),
+    "command.v1.json": (Command, "urn:nightline:schema:command:v1"),
 }
 
 

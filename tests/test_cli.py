@@ -78,6 +78,31 @@ def test_results_in_the_folder_of_the_readings_are_refused(
     assert [path.name for path in readings.iterdir()] == ["r.csv"]
 
 
+def test_the_exit_code_of_a_command_reaches_the_shell(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("dma,kind,startedAt\nA,abrupt,2026-03-01\nZ,abrupt,2026-03-01\n")
+    monkeypatch.setattr(sys, "argv", ["nightline", "labels", "import", str(site), str(log)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert "1 added" in capsys.readouterr().out
+
+
+def test_a_worker_without_the_training_extra_is_told_what_an_archive_needs(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith(("training.archive", "training.history", "training.labels"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for command in (["archive", site, "--out", tmp_path / "out"], ["labels", "import", site, site / "site.toml"]):
+        line = main(capsys, monkeypatch, *command)
+        assert line == "error: this needs pyarrow; possible: install nightline with its extra: training"
+
+
 def test_what_setup_compiles_is_all_that_a_worker_compiles() -> None:
     """An engine of another site, with a forest's types and all kinds of meter, finds everything compiled."""
     from models.loop import close_until  # noqa: PLC0415 - compiles

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from models.network import Site, parse_site
-from models.packing import MAGIC, VERSION, Packing, Source
+from models.packing import MAGIC, VERSION, Packing, Source, unpack_named
 from models.schema import BATTERY, FLOW, KINDS, PRESSURE, QUALITIES, READING, Readings
 from models.wire import FIRST_MS, LAST_MS
 
@@ -192,6 +192,8 @@ HEADER = {"dma": "ALFA", "origin": "live", "count": 1, "meters": ["in"]}
 def test_foreign_bytes_are_refused_with_a_reason(blob: bytes, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         Packing(SITE).unpack(blob)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        unpack_named(blob)
 
 
 @pytest.mark.parametrize("nested", [b"\x91", b"\x81\xa1a"])
@@ -220,6 +222,28 @@ def test_random_bytes_under_a_good_checksum_never_crash(body: bytes, header_byte
     blob = struct.pack("<4sHHII", MAGIC, VERSION, 0, header_bytes, zlib.crc32(body)) + body
     with pytest.raises(ValueError, match="block"):
         Packing(SITE).unpack(blob)
+    with pytest.raises(ValueError, match="block"):
+        unpack_named(blob)
+
+
+def test_a_block_is_read_without_its_site_as_with_it():
+    odd = SOME.copy()
+    odd["value"][1], odd["kind"][2] = np.nan, 255
+    for readings, unknown in ((SOME, 0), (odd, 2), (SOME[:0], 0)):
+        for source in (SOURCE, None):
+            if source is not None and len(readings) != len(source.offsets):
+                continue
+            blob = Packing(SITE).pack("ALFA", readings, "replay", source)
+            named, bound = unpack_named(blob), Packing(SITE).unpack(blob)
+            assert (named.dma, named.origin, named.unknown) == ("ALFA", "replay", unknown)
+            assert [named.meters[place] for place in named.readings["meter"].tolist()] == [
+                SITE.meters[row].id for row in bound.readings["meter"].tolist()
+            ]
+            for field in ("time_ms", "value", "kind", "quality"):
+                assert named.readings[field].tolist() == bound.readings[field].tolist()
+            assert (named.source is None) == (source is None)
+            if source is not None:
+                assert named.source.offsets.tolist() == bound.source.offsets.tolist()
 
 
 def test_an_unknown_origin_cannot_be_packed():

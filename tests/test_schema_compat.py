@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from models.codec import Decoder
+from models.commands import decode_command, encode_command
 from models.network import parse_site
 from models.schema import BATTERY, FLOW, LEVEL, PRESSURE, READING, REGISTER, SCHEMA_VERSION, Alert
 from tests.schemas import COMMITTED, GOLDEN, SCHEMAS, frozen, generate, incompatible, text_of
@@ -217,12 +218,24 @@ def test_a_golden_alert_decodes_and_encodes_to_itself(version: str):
     assert {name: sent[name] for name in json.loads(raw)} == json.loads(raw)
 
 
+@pytest.mark.parametrize("version", RELEASED)
+def test_a_golden_command_decodes_and_encodes_to_itself(version: str):
+    raw = golden(version, "command.json")
+    command = decode_command(b"DMA-A", raw)
+    assert (command.action, command.outcome, command.at) == ("close", "confirmed_leak", 1_795_432_500_000)
+    key, value = encode_command(command)
+    sent = json.loads(value)
+    assert key == b"DMA-A"
+    assert {name: sent[name] for name in json.loads(raw)} == json.loads(raw)
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
         ("reading.v1.json", "reading.json"),
         ("columnar-readings.v1.json", "columnar-readings.json"),
         ("alert.v1.json", "alert.json"),
+        ("command.v1.json", "command.json"),
     ],
 )
 def test_golden_messages_satisfy_the_committed_schema(schema: str, message: str):
@@ -236,4 +249,5 @@ def test_golden_messages_satisfy_the_committed_schema(schema: str, message: str)
 
 def test_every_golden_message_is_tested():
     messages = {(path.parent.name.removeprefix("v"), path.name) for path in Path(GOLDEN).glob("v*/*.json")}
-    assert messages == {*READINGS, *((version, "alert.json") for version in RELEASED)}
+    others = {(version, name) for version in RELEASED for name in ("alert.json", "command.json")}
+    assert messages == {*READINGS, *others}

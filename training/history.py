@@ -1,8 +1,8 @@
 """History from files, as the engine would have met it: windows of readings in order of time, never ahead of it.
 
-Inputs, each a file or a folder of files, CSV, gzip'd CSV or Parquet: see `training.history_sources` for the two
-layouts, `training.history_time` for time zones and daylight saving, `training.history_tables` for separators and
-rejects.
+Inputs, each a file or a folder of files, CSV, gzip'd CSV or Parquet: see `training.history_sources` for the two layouts,
+`training.history_time` for time zones and daylight saving, `training.history_tables` for separators and rejects; or an
+archive that `nightline archive` keeps (`training.archive_history`).
 
 Files that are in order of time are streamed and merged. A file that is not (one meter after the other, corrections
 appended) is first sorted by day through a temporary folder: 22 bytes on disk a reading. Memory holds a few blocks per
@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from models.config import ConfigError
 from models.network import Site
 from models.schema import READING, Readings
+from training.archive_history import ArchiveSource, archive_of
 from training.history_sources import LongSource, WideSource, open_source
 from training.history_tables import Rejects, files_of, open_table
 from training.staging import no_room
@@ -42,7 +43,7 @@ class Window:
 class History:
     """Iterator of windows, over once. `first_ms` and `last_ms` are the span of all files, for a progress bar."""
 
-    def __init__(self, sources: list[_Ordered], window_ms: int, rejects: Rejects) -> None:
+    def __init__(self, sources: Sequence[_Source], window_ms: int, rejects: Rejects) -> None:
         dated = [source for source in sources if source.count]
         self.first_ms = min(source.first_ms for source in dated)
         self.last_ms = max(source.last_ms for source in dated)
@@ -68,10 +69,24 @@ def read_history(path: Path, site: Site, window_minutes: int, rejects: Path | No
     """
     if window_minutes < 1:
         raise ConfigError([f"window of {window_minutes} minutes; possible: at least 1"])
+    archive = archive_of(path)
+    if archive is not None:
+        return History([ArchiveSource(archive, site)], window_minutes * 60_000, Rejects(rejects))
     sources = [_Ordered(open_source(open_table(file), site)) for file in files_of(path)]
     if not any(source.count for source in sources):
         raise ConfigError([f"{path}: no row has a readable time; possible: ISO 8601 or epoch milliseconds"])
     return History(sources, window_minutes * 60_000, Rejects(rejects))
+
+
+class _Source(Protocol):
+    """What is read in order of time."""
+
+    count: int
+    first_ms: int
+    last_ms: int
+
+    def chunks(self, rejects: Rejects) -> Iterator[Readings]:
+        """The readings in order of time."""
 
 
 class _Ordered:
@@ -80,7 +95,7 @@ class _Ordered:
     def __init__(self, source: WideSource | LongSource) -> None:
         self._source = source
         self.count, self.sorted = 0, True
-        self.first_ms, self.last_ms = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+        self.first_ms, self.last_ms = int(np.iinfo(np.int64).max), int(np.iinfo(np.int64).min)
         for times in source.times():
             if times.size:
                 self.sorted &= bool(times[0] >= self.last_ms) and not bool((np.diff(times) < 0).any())
@@ -157,7 +172,7 @@ class _Head:
         return taken
 
 
-def _windows(sources: list[_Ordered], window_ms: int, rejects: Rejects) -> Iterator[Window]:
+def _windows(sources: Sequence[_Source], window_ms: int, rejects: Rejects) -> Iterator[Window]:
     try:
         heads = [_Head(source.chunks(rejects)) for source in sources]
         while True:

@@ -1,15 +1,19 @@
-"""Known leaks: what a labels.csv says, and how much water each has lost by a given time."""
+"""What is known of a site's past, from its labels.csv: leaks, how much water each has lost by a given time; and what was
+no leak: planned work, legitimate use, faults of meters, false alarms.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
+from models.commands import OUTCOMES
 from models.config import ConfigError, nearest
 from models.network import Site
 from training.history_time import NO_TIME, LocalClock, parse_times
@@ -19,7 +23,14 @@ INCIPIENT: Final = "incipient"
 LEAK_KINDS: Final = (ABRUPT, INCIPIENT)
 HOUR_MS: Final = 3_600_000
 _REQUIRED: Final = ("dma", "kind", "startedAt", "endedAt")
-_OPTIONAL: Final = ("id", "max_m3h", "peakAt")
+_OPTIONAL: Final = ("id", "max_m3h", "peakAt", "outcome")
+PROVENANCE: Final = ("source", "alertId", "by", "at", "comment", "history")
+"""Where a label comes from; told, and judged by nobody."""
+COLUMNS: Final = (*_REQUIRED, *_OPTIONAL, *PROVENANCE)
+LEAK_OUTCOMES: Final = ("confirmed_leak", "confirmed_burst")
+NORMAL_OUTCOMES: Final = ("legitimate_use", "false_alarm")
+"""What the DMA does when nothing is wrong: training keeps it, and so learns to expect it. Of the others (planned work, meter
+faults, unknown) nothing can be learned of ordinary days."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +75,84 @@ class Leak:
         return self.max_m3h * (ran_h - grows_h / 2.0)
 
 
+@dataclass(frozen=True)
+class KnownEvent:
+    """Something that looked like a leak, or might have, and was none; `ended_ms` is None where nobody knows."""
+
+    id: str
+    dma: str
+    outcome: str
+    started_ms: int
+    ended_ms: int | None
+
+    @property
+    def is_normal(self) -> bool:
+        """True for what training keeps (`NORMAL_OUTCOMES`)."""
+        return self.outcome in NORMAL_OUTCOMES
+
+
 def read_labels(path: Path, site: Site) -> list[Leak]:
-    """The leaks of a labels.csv: `dma,kind,startedAt,endedAt[,id,max_m3h,peakAt]`; naive times are local to the site.
+    """The leaks of a labels.csv: `dma,kind,startedAt,endedAt[,id,max_m3h,peakAt,outcome,…]`; naive times are local to the
+    site. Rows whose outcome is no leak are in `read_known_events`.
 
     Raises ConfigError naming every faulty line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    return [label for label in _read(path, site) if isinstance(label, Leak)]
+
+
+def read_known_events(path: Path, site: Site) -> list[KnownEvent]:
+    """The rows of a labels.csv that are no leaks. Raises ConfigError as `read_labels` does."""
+    return [label for label in _read(path, site) if isinstance(label, KnownEvent)]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, by column, as they are written. Raises ConfigError."""
+    return _rows_of(path)[0]
+
+
+def faults_of(row: Mapping[str, str], site: Site) -> list[str]:
+    """What is wrong with one row of a labels.csv."""
+    faults: list[str] = []
+    _label(dict(row), 0, "", site, faults)
+    return [fault.removeprefix(": ") for fault in faults]
+
+
+def _read(path: Path, site: Site) -> list[Leak | KnownEvent]:
+    rows, columns = _rows_of(path)
     missing = [name for name in _REQUIRED if name not in columns]
     if missing:
         possible = ", ".join((*_REQUIRED, *_OPTIONAL))
         raise ConfigError([f"{path}: no column {name!r}; possible: {possible}" for name in missing])
     faults: list[str] = []
-    leaks = []
+    labels = []
     for line, row in enumerate(rows, 2):
         before = len(faults)
-        leak = _leak(row, line, f"{path}: line {line}", site, faults)
-        if leak is not None and len(faults) == before:
-            leaks.append(leak)
+        label = _label(row, line, f"{path}: line {line}", site, faults)
+        if label is not None and len(faults) == before:
+            labels.append(label)
     if faults:
         raise ConfigError(faults)
-    return leaks
+    return labels
+
+
+def _rows_of(path: Path) -> tuple[list[dict[str, str]], Sequence[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+
+
+def _label(row: dict[str, str], line: int, where: str, site: Site, faults: list[str]) -> Leak | KnownEvent | None:
+    outcome = (row.get("outcome") or "").strip()
+    if outcome and outcome not in OUTCOMES:
+        faults.append(f"{where}: outcome {outcome!r}; possible: {', '.join(OUTCOMES)}, or nothing, which is a leak")
+    if not outcome or outcome in LEAK_OUTCOMES:
+        return _leak(row, line, where, site, faults)
+    # only its DMA and times count
+    leak = _leak(row | {"kind": ABRUPT, "max_m3h": "", "peakAt": ""}, line, where, site, faults)
+    return None if leak is None else KnownEvent(leak.id, leak.dma, outcome, leak.started_ms, leak.ended_ms)
 
 
 def _leak(row: dict[str, str], line: int, where: str, site: Site, faults: list[str]) -> Leak | None:
@@ -99,7 +162,7 @@ def _leak(row: dict[str, str], line: int, where: str, site: Site, faults: list[s
     if kind not in LEAK_KINDS:
         faults.append(f"{where}: kind {kind!r}; possible: {', '.join(LEAK_KINDS)}")
     texts = {name: (row.get(name) or "").strip() for name in ("startedAt", "endedAt", "peakAt")}
-    times = {name: _time(text, site) for name, text in texts.items()}
+    times = {name: time_of(text, site) for name, text in texts.items()}
     started, ended, peak = times.values()
     unread = [name for name, text in texts.items() if times[name] is None and (text or name == "startedAt")]
     if unread:
@@ -113,7 +176,7 @@ def _leak(row: dict[str, str], line: int, where: str, site: Site, faults: list[s
         faults.append(f"{where}: max_m3h {row['max_m3h']!r}; possible: a finite number, or nothing")
     if started is None:
         return None
-    return Leak((row.get("id") or f"line-{line}").strip(), dma, kind, started, ended, size, peak)
+    return Leak((row.get("id") or "").strip() or f"line-{line}", dma, kind, started, ended, size, peak)
 
 
 def _size(text: str | None) -> float | None:
@@ -124,6 +187,7 @@ def _size(text: str | None) -> float | None:
         return math.nan
 
 
-def _time(text: str, site: Site) -> int | None:
+def time_of(text: str, site: Site) -> int | None:
+    """Epoch ms of a time as it stands in labels.csv; None for what is none."""
     times = parse_times(pa.array([text]), LocalClock(site.timezone))
     return None if times[0] == NO_TIME else int(times[0])

@@ -15,6 +15,7 @@ import numpy as np
 
 from models import cloudevents
 from models.bundle import ARRAYS, MANIFEST
+from models.commands import Command, encode_command
 from models.detectors import DETECTORS
 from models.engine import Engine
 from models.features import FEATURES
@@ -145,8 +146,9 @@ def _detections() -> tuple[bytes, ...]:
     )  # fmt: skip
 
 
-def detections(rng: Random) -> bytes:
-    blob = rng.choice(_detections())
+def detections(rng: Random, made: tuple[bytes, ...] = ()) -> bytes:
+    """Of `made`, or of messages of our own."""
+    blob = rng.choice(made or _detections())
     if rng.random() < 0.3:
         return mutate.raw(blob, _detections(), rng)
     (size,) = struct.unpack_from("<I", blob, 4)
@@ -178,6 +180,21 @@ def alert(rng: Random) -> tuple[list[tuple[str, bytes | None]], bytes | None]:
     if rng.random() < 0.25:
         return headers, mutate.raw(value, [value], rng)
     return headers, mutate.json_text(mutate.tree(json.loads(value), rng), rng)
+
+
+# commands.v1
+
+COMMAND: Final = Command(
+    schema_version="1.0", command_id="c1", alert_id=ALERT.alert_id, dma="A", action="close", by="ann", at=NOON_MS,
+    outcome="confirmed_leak", comment="DN 150",
+)  # fmt: skip
+
+
+def command(rng: Random) -> tuple[bytes, bytes]:
+    key, value = encode_command(COMMAND)
+    if rng.random() < 0.3:
+        return key, mutate.raw(value, [value], rng)
+    return key, mutate.json_text(mutate.tree(json.loads(value), rng), rng)
 
 
 # model bundles

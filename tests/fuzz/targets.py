@@ -17,10 +17,11 @@ from models import bundle as bundles
 from models import cloudevents
 from models.bundle import MANIFEST, Bundle, Manifest
 from models.codec import Decoder
+from models.commands import decode_command, encode_command
 from models.engine import Engine
 from models.features import FEATURES
 from models.forest import score
-from models.packing import Packing
+from models.packing import Packing, unpack_named
 from models.schema import HIGHEST, KINDS, LOWEST, QUALITIES, READING, Readings
 from models.wire import FIRST_MS, LAST_MS
 from streams.blocks import Block
@@ -84,10 +85,13 @@ def _check_decode(payloads: list[bytes | None]) -> bool:
 
 
 def _check_block(blob: bytes) -> bool:
-    block = attempt(Packing(SITE).unpack, blob)
+    block, named = attempt(Packing(SITE).unpack, blob), attempt(unpack_named, blob)
+    must((block is None) == (named is None), "read with its site and not without, or the other way round")
     if block is None:
         return False
     plausible(block.readings)
+    must(len(named.readings) + named.unknown == len(block.readings) + block.unknown, "not as many readings without its site")
+    must(len(named.readings) >= len(block.readings), "readings are lost without its site")
     must(isinstance(block.dma, str) and block.origin in ("live", "replay") and block.unknown >= 0, "header")
     if block.source is not None:
         offsets = block.source.offsets
@@ -120,6 +124,14 @@ def _check_alert(made: tuple[list[tuple[str, bytes]], bytes | None]) -> bool:
         return False
     _, value, headers = cloudevents.encode(alert, "town")
     must(cloudevents.decode(headers, value) == alert, "does not come back from its own bytes")
+    return True
+
+
+def _check_command(made: tuple[bytes, bytes]) -> bool:
+    command = attempt(decode_command, *made)
+    if command is None:
+        return False
+    must(decode_command(*encode_command(command)) == command, "does not come back from its own bytes")
     return True
 
 
@@ -183,6 +195,7 @@ TARGETS: Final = {
         Target("block", inputs.block, _check_block),
         Target("detections", inputs.detections, _check_detections),
         Target("alert", inputs.alert, _check_alert),
+        Target("command", inputs.command, _check_command),
         Target("bundle", inputs.bundle, _check_bundle),
         Target("checkpoint", inputs.checkpoint, _check_checkpoint),
         Target("state", inputs.state, _check_state),

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from models.network import Site
 from models.schema import ENGINE_UNIT, KINDS, to_engine_value
+from training.archive import begin_copy
+from training.archive_history import archive_of
+from training.archive_tables import READINGS as ARCHIVED
 from training.history_sources import LONG_COLUMNS, time_column
 from training.history_tables import CsvTable, ParquetTable, files_of, open_table
 from training.history_time import NO_TIME, LocalClock, parse_times
@@ -33,7 +36,20 @@ Changes = dict[str, NDArray[np.float64]]
 
 
 def rewrite(source: Path, out: Path, site: Site, additions: Additions) -> int:
-    """Write the files of `source` into the folder `out`, which exists. Returns how many values were changed."""
+    """Write the files of `source` into the folder `out`, which exists. Returns how many values were changed.
+
+    Of an archive its readings become an archive again, to be read and not to be gone on with; a value that lies in the files
+    of several DMAs counts for each.
+    """
+    archive = archive_of(source)
+    if archive is not None:
+        begin_copy(archive, out)
+        changed = 0
+        for file in sorted((archive / ARCHIVED).glob("*/*.parquet")):
+            target = out / file.relative_to(archive)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            changed += _rewrite(open_table(file), target, site, additions)
+        return changed
     return sum(_rewrite(open_table(file), out / file.name, site, additions) for file in files_of(source))
 
 
