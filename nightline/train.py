@@ -109,7 +109,7 @@ def train(
     if seconds is not None or trials is not None:
         search = Search(lambda word: _bar(_read(readings, place), word, until_ms), trials, seconds)
     models = _saved(site, train_models(place, rows, plan, search), plan, len(wanted), figures)
-    _say(site, models, place, known, recovery_hours, since is not None)
+    _say(site, models, known, recovery_hours, since is not None)
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns of the history could not be read")
     if to_champion:
@@ -167,9 +167,7 @@ def _saved(site: Path, models: Iterable[Model], plan: Plan, count: int, figures:
     return kept
 
 
-def _say(
-    site: Path, models: Sequence[Model], place: Site, known: Sequence[Known], recovery_hours: float, warm_up: bool
-) -> None:
+def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_hours: float, warm_up: bool) -> None:
     from training.leave_out import said  # noqa: PLC0415
 
     manifests = [model.trained[0].bundle.manifest for model in models]

@@ -77,6 +77,9 @@ def test_arrays_open_with_numpy_alone_and_hold_no_pickle(files):
         "path": "f",
         "roots": "i",
         "depths": "i",
+        "drift_edges": "f",
+        "drift_counts": "i",
+        "drift_levels": "f",
     }
 
 
@@ -191,9 +194,9 @@ def test_a_corrupt_archive_is_refused_or_can_be_walked(files, data):
 
 
 def test_packing_does_not_depend_on_the_arrays_memory_layout(files):
-    forest = Bundle.from_files(files).forest
-    spread = np.repeat(forest.path, 2)[::2]
-    assert pack_arrays(forest._replace(path=spread)) == files[ARRAYS]
+    bundle = Bundle.from_files(files)
+    spread = np.repeat(bundle.forest.path, 2)[::2]
+    assert pack_arrays(bundle.forest._replace(path=spread), bundle.reference) == files[ARRAYS]
 
 
 @pytest.mark.parametrize(
