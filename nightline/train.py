@@ -103,6 +103,8 @@ def train(
     history = _read(readings, place)
     if since_ms is not None and since_ms >= history.last_ms:
         raise ConfigError([f"--since {since}: the readings end before it; possible: an earlier time"])
+    if until_ms is not None and until_ms <= history.first_ms:
+        raise ConfigError([f"--until {until}: the readings begin after it; possible: a later time"])
     rows = clean_rows(place, _bar(history, "train", until_ms), wanted, known=known, since_ms=since_ms, until_ms=until_ms)
     plan = Plan(kind, clusters, ForestSettings(trees, max_samples, max_features), Shares(calibrate, report), seed)  # type: ignore[arg-type]
     search = None
@@ -179,7 +181,7 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
         f"{recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
     )
     for dma, (slots, hours) in sorted(by_dma.items())[:MOST_LINES]:
-        click.echo(f"left out of {dma}: {said(slots)}; {sum(hours.values()):,.0f} h in all")
+        click.echo(f"left out of {dma}: {said(slots, hours)}")
     if len(by_dma) > MOST_LINES:
         total: dict[str, int] = {}
         for slots, _ in by_dma.values():
@@ -205,7 +207,7 @@ def _say_model(site: Path, model: Model) -> None:
     if m.search:
         click.echo(
             f"  search: {m.search['trials']:.0f} trials in {model.search_seconds:.0f} s: {m.settings}; finds "
-            f"{m.search['found']:.1%} of the slots with an added leak, the usual settings "
+            f"{m.search['found']:.1%} of the slots with an added leak at one chance alarm a week, the usual settings "
             f"{m.search['found_with_usual_settings']:.1%}"
         )
     if len(model.trained) > 1:

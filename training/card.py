@@ -131,9 +131,10 @@ def _settings(m: Manifest, search_seconds: float) -> list[str]:
     limit = f", limit {s['limit_seconds']:.0f} s" if "limit_seconds" in s else ", no limit of time"
     return [
         *lines,
-        f"Searched with {s['trials']:.0f} trials in {search_seconds:.0f} s{limit}. Of {s['leak_slots']:,.0f} slots with a",
-        f"leak added to the period `calibrate`, {s['found']:.1%} pass the threshold that the budget allows, with the usual",
-        f"settings {s['found_with_usual_settings']:.1%}. The best of many trials on one period flatters itself.",
+        f"Searched with {s['trials']:.0f} trials in {search_seconds:.0f} s{limit}. A threshold that chance passes once a",
+        f"week is passed by {s['found']:.1%} of {s['leak_slots']:,.0f} slots with a leak added to the period `calibrate`;",
+        f"with the usual settings by {s['found_with_usual_settings']:.1%}. The alert budget's own threshold is passed by",
+        f"{s['found_at_budget']:.1%}. The best of many trials on one period flatters itself.",
         "",
     ]
 

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.ensemble import IsolationForest
 
 from models.bundle import SCHEMA_VERSION, Bundle, Manifest, facts_of, pack_arrays
@@ -97,13 +98,15 @@ def fitted_rows(rows: Mapping[str, Rows], edges: tuple[int, int, int]) -> dict[s
 
 def grow(x: NDArray[np.float32], settings: ForestSettings, seed: int) -> Forest:
     """The forest of rows (n, F). Raises ConfigError for fewer than MIN_ROWS."""
-    grown = IsolationForest(
+    forest = IsolationForest(
         n_estimators=settings.trees,
         max_samples=min(settings.max_samples, len(x)),
         max_features=settings.max_features,
         random_state=seed,
-    ).fit(x)
-    return flatten(grown)
+    )
+    # the rows are finite, and every single tree would look for itself; the same bytes
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return flatten(forest.fit(x))
 
 
 def enough(where: str, rows: Mapping[str, Rows], count: int) -> None:

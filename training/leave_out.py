@@ -6,7 +6,7 @@ explains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -162,6 +162,7 @@ def totals(rows: Iterable[Rows]) -> dict[str, int]:
     return {reason: count for reason, count in sums.items() if count}
 
 
-def said(left_out: dict[str, int]) -> str:
-    """As one line: `41,190 warming up, 24 feature not finite`."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "none"
+def said(left_out: Mapping[str, int], hours: Mapping[str, float] | None = None) -> str:
+    """As one line: `41,190 warming up (3,433 h), 24 feature not finite (2 h)`; without the hours where there are none."""
+    spans = {} if hours is None else {reason: f" ({of:,.0f} h)" for reason, of in hours.items()}
+    return ", ".join(f"{count:,} {reason}{spans.get(reason, '')}" for reason, count in left_out.items()) or "none"
