@@ -92,7 +92,7 @@ def train(
         raise ConfigError([f"--since {since} is not before --until {until}; possible: an earlier --since"])
     from training.fit import ForestSettings, Shares  # noqa: PLC0415 - `--help` and a faulty site need none of these
     from training.search import Search  # noqa: PLC0415
-    from training.train import Plan, checked, clean_rows, shard_of, train_models  # noqa: PLC0415
+    from training.train import Plan, checked, clean_rows, shard_of, too_few, train_models  # noqa: PLC0415
 
     wanted = checked(place, dmas or None)
     wanted = wanted if shard is None else shard_of(wanted, *shard)
@@ -111,6 +111,8 @@ def train(
     if seconds is not None or trials is not None:
         search = Search(lambda word: _bar(_read(readings, place), word, until_ms), trials, seconds)
     models = _saved(site, train_models(place, rows, plan, search), plan, len(wanted), figures)
+    for fault in list(too_few(place, rows, plan).values())[:MOST_LINES]:
+        click.echo(f"no model: {fault}")
     _say(site, models, known, recovery_hours, since is not None)
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns of the history could not be read")

@@ -144,7 +144,11 @@ def _later(m: Manifest) -> list[str]:
     rows = [(name, f"{value:.6g}") for name, value in m.metrics.items() if name not in {"rows", "dmas"}]
     lines += _table(("score", ""), rows)
     if not m.calibration:
-        return [*lines, "Not calibrated: no later period was kept, or it had fewer than seven whole days.", ""]
+        return [
+            *lines,
+            "Not calibrated: no later period was kept, or it had fewer than seven days with more flow than usual.",
+            "",
+        ]
     of = [
         (
             dma, f"{c.days}", f"{c.threshold:.3f}", f"{c.return_days:,.0f}", f"{c.report_alarms} in {c.report_days}",
@@ -173,6 +177,12 @@ def _limits(m: Manifest) -> list[str]:
         lines.append(
             f"- The forest is shared by {len(m.members)} alike DMAs; for those with few slots it speaks of the others."
         )
+    never = sum(c.threshold >= m.metrics.get("score_max", 1.0) for c in m.calibration.values())
+    if never:
+        lines.append(
+            f"- In {never} of {len(m.calibration)} DMAs the threshold is above every score of the slots fitted on: at"
+        )
+        lines.append("  this budget the forest hardly ever speaks.")
     lines.append(
         "- Leaks in the search are added by calculation, not real." if m.search else "- The settings were not searched."
     )

@@ -41,7 +41,7 @@ def draw(manifest: Manifest, evidence: Mapping[str, Evidence]) -> bytes:
 
 def _scores(axes: Axes, manifest: Manifest, evidence: Mapping[str, Evidence]) -> None:
     """How scores are distributed, on the slots fitted on and on those held back."""
-    bins = np.linspace(0.3, 0.9, 61).tolist()
+    bins = np.linspace(0.3, 1.0, 71).tolist()
     for period, colour, filled in (("fit", FIT, True), ("report", REPORT, False)):
         values = np.concatenate([one.scores[period] for one in evidence.values()])
         if len(values):
@@ -53,8 +53,11 @@ def _scores(axes: Axes, manifest: Manifest, evidence: Mapping[str, Evidence]) ->
             )  # fmt: skip
     limits = [one.threshold for one in manifest.calibration.values()]
     if limits:
-        label = f"threshold, median of {len(limits)} DMAs" if len(limits) > 1 else "threshold"
-        axes.axvline(float(np.median(limits)), color=LIMIT, linestyle="--", linewidth=1, label=label)
+        limit = float(np.median(limits))
+        label = f"threshold {limit:.2f}" + (f", median of {len(limits)} DMAs" if len(limits) > 1 else "")
+        label += " (above any score)" if limit > 1 else ""
+        axes.axvline(limit, color=LIMIT, linestyle="--", linewidth=1, label=label)
+    axes.set_xlim(bins[0], bins[-1])
     axes.set_yscale("log")
     axes.set(title="Scores of slots", xlabel="score", ylabel="share of the slots, %")
     axes.legend(fontsize=8)

@@ -16,7 +16,6 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import config_context
 from sklearn.ensemble import IsolationForest
 
 from models.bundle import SCHEMA_VERSION, Bundle, Manifest, facts_of, pack_arrays
@@ -97,26 +96,23 @@ def fitted_rows(rows: Mapping[str, Rows], edges: tuple[int, int, int]) -> dict[s
 
 
 def grow(x: NDArray[np.float32], settings: ForestSettings, seed: int) -> Forest:
-    """The forest of rows (n, F). Raises ConfigError for fewer than MIN_ROWS."""
+    """The forest of rows (n, F)."""
     forest = IsolationForest(
         n_estimators=settings.trees,
         max_samples=min(settings.max_samples, len(x)),
         max_features=settings.max_features,
         random_state=seed,
     )
-    # the rows are finite, and every single tree would look for itself; the same bytes
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        return flatten(forest.fit(x))
+    return flatten(forest.fit(x))
 
 
-def enough(where: str, rows: Mapping[str, Rows], count: int) -> None:
-    """Raises ConfigError, saying what was left out, where `count` fitted rows are too few."""
-    if count < MIN_ROWS:
-        why = said(totals(rows.values()))
-        raise ConfigError(
-            [f"training {where}: found {count} slots to learn from (left out: {why}); possible: at least {MIN_ROWS}, so "
-             "more history"]
-        )  # fmt: skip
+def lack(where: str, rows: Mapping[str, Rows], count: int) -> str:
+    """In one line, with what was left out, why `count` fitted rows are too few; empty where they are enough."""
+    if count >= MIN_ROWS:
+        return ""
+    why = said(totals(rows.values()))
+    found = f"training {where}: found {count} slots to learn from (left out: {why})"
+    return f"{found}; possible: at least {MIN_ROWS}, so more history"
 
 
 def fit(
@@ -133,7 +129,9 @@ def fit(
     edges = boundaries(rows, shares)
     parts = fitted_rows(rows, edges)
     x = np.concatenate([np.zeros((0, len(FEATURES)), np.float32), *(part for part in parts.values() if len(part))])
-    enough(f"{site_name}/{scope}", rows, len(x))
+    fault = lack(f"{site_name}/{scope}", rows, len(x))
+    if fault:
+        raise ConfigError([fault])
     forest = grow(x, settings, seed)
     return bundled(site_name, scope, rows, forest, edges, seed, settings, search or {})
 

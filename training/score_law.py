@@ -65,8 +65,11 @@ def level(mean: float, sd: float, return_days: float) -> float:
 
 
 def calibrated(maxima: NDArray[np.float64], later: NDArray[np.float64], return_days: float) -> ScoreCalibration | None:
-    """From daily maxima of the period `calibrate`, and `later` of `report`; None of fewer than MIN_DAYS."""
-    if len(maxima) < MIN_DAYS:
+    """From daily maxima of the period `calibrate`, and `later` of `report`; None of fewer than MIN_DAYS with an excess.
+
+    A day without an excess of flow counts as 0, as it does in the engine: days with and days without make the spread wide.
+    """
+    if (maxima > 0).sum() < MIN_DAYS:
         return None
     mean, sd = float(maxima.mean()), float(maxima.std())
     limit = level(mean, sd, return_days)

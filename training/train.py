@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.config import ConfigError, nearest
@@ -20,7 +22,7 @@ from models.network import Site
 from models.params import params_of
 from training.clusters import clusters_of
 from training.collect import collect
-from training.fit import ForestSettings, Shares, Trained, boundaries, enough, fit, fitted_rows, versioned
+from training.fit import ForestSettings, Shares, Trained, boundaries, fit, fitted_rows, lack, versioned
 from training.history import Window
 from training.leave_out import Known, Rows, clean, known_periods
 
@@ -112,7 +114,7 @@ def clean_rows(
 
 
 def train_models(site: Site, rows: Mapping[str, Rows], plan: Plan, search: Search | None = None) -> Iterator[Model]:
-    """The models of a plan, one after the other. Raises ConfigError where one has too few slots."""
+    """The models of a plan, one after the other; DMAs in `too_few` have none. Raises ConfigError where no model is left."""
     groups, silhouette = _groups(site, rows, plan)
     edges = [boundaries(group, plan.shares) for group in groups]
     leaky = {}
@@ -133,17 +135,31 @@ def train_models(site: Site, rows: Mapping[str, Rows], plan: Plan, search: Searc
         yield Model([_scoped(made, site.name, one) for one in scopes], list(group), seconds, silhouette)
 
 
+def too_few(site: Site, rows: Mapping[str, Rows], plan: Plan) -> dict[str, str]:
+    """DMAs whose own slots are too few for a model of their own or a place in a cluster, and why."""
+    if plan.per == "site":
+        return {}
+    own = {dma: {dma: rows[dma]} for dma in sorted(rows)}
+    faults = {dma: lack(f"{site.name}/{dma}", one, len(_own_rows(rows[dma], dma, plan))) for dma, one in own.items()}
+    return {dma: fault for dma, fault in faults.items() if fault}
+
+
+def _own_rows(rows: Rows, dma: str, plan: Plan) -> NDArray[np.float32]:
+    own = {dma: rows}
+    return fitted_rows(own, boundaries(own, plan.shares))[dma]
+
+
 def _groups(site: Site, rows: Mapping[str, Rows], plan: Plan) -> tuple[list[dict[str, Rows]], float]:
-    """The DMAs of each forest, and the clusters' silhouette; too few slots anywhere is said before anything is fitted."""
+    """The DMAs of each forest, and the clusters' silhouette."""
     if plan.per == "site":
         return [dict(rows)], float("nan")
-    own = {dma: {dma: rows[dma]} for dma in sorted(rows)}
-    fitted = {dma: fitted_rows(one, boundaries(one, plan.shares))[dma] for dma, one in own.items()}
-    for dma, x in fitted.items():
-        enough(f"{site.name}/{dma}", own[dma], len(x))
+    faults = too_few(site, rows, plan)
+    able = [dma for dma in sorted(rows) if dma not in faults]
+    if not able:
+        raise ConfigError(list(faults.values()))
     if plan.per == "dma":
-        return list(own.values()), float("nan")
-    clusters, silhouette = clusters_of(fitted, plan.clusters)
+        return [{dma: rows[dma]} for dma in able], float("nan")
+    clusters, silhouette = clusters_of({dma: _own_rows(rows[dma], dma, plan) for dma in able}, plan.clusters)
     return [{dma: rows[dma] for dma in members} for members in clusters], silhouette
 
 
