@@ -171,7 +171,7 @@ def test_a_dma_with_too_few_slots_is_named_and_costs_the_others_nothing(site, qu
     assert "known leak" in too_few(site, rows, plan)["B"]
     ours = [model.trained[0].bundle for model in train_models(site, rows, plan)]
     assert [bundle.scope for bundle in ours] == ["A", "C"]
-    with pytest.raises(ConfigError, match="testville/B: found .* slots to learn from"):
+    with pytest.raises(ConfigError, match=r"testville/B: found .* slots to learn from"):
         list(train_models(site, {"B": rows["B"]}, plan))
 
 
