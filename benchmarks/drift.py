@@ -94,6 +94,18 @@ def verdicts(weeks: list[Any], first: int, last: float) -> tuple[int, int, int, 
     return len(over), sum(over), begins, inside[said[0]].number - first + 1 if said else None
 
 
+def more_alarms(weeks: Any, first: int, last: int, reference: Any, dma: str) -> int:
+    """How often a DMA begins to be said to have more leak alarms than in training; `weeks` are those of its alarms."""
+    from training.alarm_rate import more_than_before  # noqa: PLC0415 - after the cache is set
+    from training.drift import RARE  # noqa: PLC0415
+
+    at = reference.dmas.index(dma)
+    before = reference.leak_alarms[at], reference.judged_days[at]
+    counts = [int(((weeks > week - WITHIN) & (weeks <= week)).sum()) for week in range(first + WITHIN - 1, last + 1)]
+    rare = [more_than_before(count, 7 * WITHIN, *before) < RARE for count in counts]
+    return sum(rare[k] and not (k and rare[k - 1]) for k in range(len(rare)))
+
+
 def main() -> None:
     """Print the table."""
     from nightline.cli import use_kernel_cache  # noqa: PLC0415
@@ -123,16 +135,19 @@ def main() -> None:
         end: train(place, read_history(folder / "readings", place, WINDOW_MINUTES), seed=0, clean_until_ms=epoch(end))
         for end in (YEAR_END, HALF_END)
     }
-    print("| trained on | judged DMA-weeks after it | over the level, a DMA-year | drift said, a DMA-year | PSI over 0.25 |")
-    print("|---|---|---|---|---|")
+    heads = ["trained on", "judged DMA-weeks after it", "over the level, a DMA-year", "drift said, a DMA-year"]
+    print("| " + " | ".join([*heads, "PSI over 0.25", "more alarms said"]) + " |")
+    print("|---|---|---|---|---|---|")
     for end, bundle in bundles.items():
-        weeks, _ = judged(place, folder / "readings", dict.fromkeys(place.dma_row, bundle))
+        weeks, alarms = judged(place, folder / "readings", dict.fromkeys(place.dma_row, bundle))
         found = [verdicts(one, number(end), np.inf) for one in weeks.values()]
         total, over, said = (sum(part[k] for part in found) for k in range(3))
         after = [week for one in weeks.values() for week in one if week.number >= number(end)]
+        last = max(week.number for week in after)
+        more = sum(more_alarms(times, number(end), last, bundle.reference, dma) for dma, times in alarms.items())
         thumb = np.mean([week.found[0].max() > 0.25 for week in after])
         rates = f"{52 * over / total:.2f} ({over}) | {52 * said / total:.2f} ({said})"
-        print(f"| 2021-01 to {end} | {total} | {rates} | {thumb:.0%} |")
+        print(f"| 2021-01 to {end} | {total} | {rates} | {thumb:.0%} | {more} |")
     print()
     print(
         f"| change | cases | first week over | said within {WITHIN} weeks | said in week, median | leak alarmed | either |"

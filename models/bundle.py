@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Annotated, Any, Final
 
@@ -134,6 +134,8 @@ class Bundle:
     forest: Forest
     reference: Reference | None = None
     """What drift is measured against; None of older bundles, and of those with other columns or quantiles than ours."""
+    arrays: bytes | None = field(default=None, repr=False, compare=False)
+    """The very arrays.npz that it was read from: what another version put there goes along where it is copied to."""
 
     @property
     def id(self) -> str:
@@ -158,7 +160,7 @@ class Bundle:
     def to_files(self) -> dict[str, bytes]:
         """File name -> content: what workers check and score with. The card, for people, is training/card.py's."""
         manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n"
-        return {ARRAYS: pack_arrays(self.forest, self.reference), MANIFEST: manifest}
+        return {ARRAYS: self.arrays or pack_arrays(self.forest, self.reference), MANIFEST: manifest}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], features: tuple[str, ...] = FEATURES) -> Bundle:
@@ -185,7 +187,7 @@ class Bundle:
             check(forest)
         except ValueError as error:
             raise ValueError(f"bundle: {ARRAYS}: {error}") from None
-        return cls(manifest, forest, _read_reference(manifest.reference, files[ARRAYS]))
+        return cls(manifest, forest, _read_reference(manifest.reference, files[ARRAYS]), files[ARRAYS])
 
 
 def facts_of(reference: Reference) -> ReferenceFacts:

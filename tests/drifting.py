@@ -38,7 +38,7 @@ def slots(weeks: int, seed: int, first_week: int = 0, shift: float = 0.0, wider:
     return rows
 
 
-def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1) -> Bundle:
+def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1, trees: int = 10, samples: int = 64) -> Bundle:
     """A small forest and its reference; DMA k is trained on `slots(weeks, k)`."""
     rows = {}
     for seed, dma in enumerate(dmas):
@@ -47,4 +47,4 @@ def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1) -> Bundle:
         rows[dma] = Rows(
             HOUR_MS, found["slot_end_ms"].copy(), found["features"].copy(), 30.0, ZONE, {}, leak_alarms_ms=raised_ms
         )
-    return fit("testville", "*", rows, seed=0, settings=ForestSettings(trees=10, max_samples=64)).bundle
+    return fit("testville", "*", rows, seed=0, settings=ForestSettings(trees, samples)).bundle

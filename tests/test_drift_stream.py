@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
+import msgspec
 import pytest
 
+from models.bundle import ARRAYS
 from models.engine import Engine
 from models.network import parse_site
 from streams.checkpoints import Checkpoint, pack, unpack
 from streams.drift import drift_state, follow, resumed
+from streams.published import name_of, pack_bundle
 from streams.watcher import Watched
 from tests.drifting import NETWORK_TOML, SITE_TOML, slots, trained
 from tests.status_bench import Worker, metrics_of, status_of
+from tests.test_swap import everywhere, went
 
 SITE = parse_site(SITE_TOML, NETWORK_TOML)
 
@@ -20,6 +25,40 @@ SITE = parse_site(SITE_TOML, NETWORK_TOML)
 @pytest.fixture(scope="module")
 def model():
     return trained()
+
+
+@cache
+def three():
+    """A model of the made-up town's three DMAs."""
+    return trained(dmas="ABC")
+
+
+@cache
+def came(restart: int, reference: bool = True):
+    """Five weeks of a town through watchers with one model; a new one takes over after every `restart` records."""
+    bundle = three()
+    if not reference:
+        manifest = msgspec.structs.replace(bundle.manifest, reference=None)
+        bundle = replace(bundle, manifest=manifest, reference=None, arrays=bundle.to_files()[ARRAYS])
+    topic = {"p": pack_bundle(bundle)}
+    return went(everywhere(name_of(bundle, "p"), 0), topic, size=7 if restart else 10_000, restart=restart)
+
+
+def test_another_worker_goes_on_with_the_week_that_the_one_before_had_begun():
+    states = [
+        {dma: drift_state(one.drift) for dma, one in found.watcher.owned[0].states.items()} for found in (came(0), came(3))
+    ]
+    assert states[0] == states[1]
+    assert {state.state for state in states[0].values()} == {"judged"}
+    assert sum(one.leak_alerts for one in came(0).watcher.owned[0].states.values()) > 0
+
+
+def test_no_alert_and_no_slot_changes_by_a_byte_because_drift_is_counted():
+    without = came(0, reference=False)
+    assert {drift_state(one.drift).state for one in without.watcher.owned[0].states.values()} == {"no_reference"}
+    assert came(0).alerts == without.alerts
+    for one, other in zip(came(0).detections, without.detections, strict=True):
+        assert all(one.columns[name].tobytes() == other.columns[name].tobytes() for name in one.columns)
 
 
 def watched(model, weeks=3, **kind):

@@ -131,7 +131,7 @@ def _of_dma(site: Site, one: Followed, numbers: Sequence[int], clock: LocalTime)
     reference, at = bundle.reference, one.weeks.reference_row
     found = [week for week in one.found if week.number in numbers]
     judged = [week for week in one.found if week.ratio is not None]
-    run = judged[len(judged) - one.weeks.in_a_row :] if one.weeks.in_a_row else []
+    run = judged[len(judged) - one.weeks.in_a_row :] if one.weeks.in_a_row and judged[-1].number in numbers else []
     alarms = _alarms(site, one, numbers) if one.has_alarms else None
     since = _date(run[0].number, clock, zone) if run else None
     says = []
@@ -192,6 +192,7 @@ def _of_week(week: Week, bundle: Bundle, clock: LocalTime, zone: str) -> dict[st
         "slots": week.rows,
         "share": round(week.share, 3),
         "inTraining": bundle.manifest.trained_from_ms <= start_ms < bundle.manifest.trained_until_ms,
+        "strangeShare": _round(float(week.counts[-1, -1]) / week.rows) if week.rows else None,
         "ratio": _round(week.ratio),
         "worst": None,
         "psi": None,

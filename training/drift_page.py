@@ -58,8 +58,9 @@ def _body(found: Mapping[str, Any]) -> str:
     return (
         f"<section><h2>What has changed</h2>{words}{noted}</section>"
         '<section><h2>Week by week</h2><div class="plot" id="drift-weeks" role="img" aria-label="Drift by week"></div>'
-        '<p class="caption">The largest distance of any feature from the training, over its level: from 1 on (yellow) it is '
-        "drift. Empty: too few slots to judge. Nothing is retrained or promoted by itself.</p></section>"
+        '<p class="caption">The largest distance of any feature from the training, over its level, by the Monday that a '
+        "week began: from 1 on (yellow) the week is over it. Empty: too few slots to judge. Nothing is retrained or "
+        "promoted by itself.</p></section>"
         f'<h2 class="plain">By DMA</h2>{_table(found)}{_KEY}'
     )
 
@@ -127,8 +128,8 @@ def _figure(found: Mapping[str, Any]) -> dict[str, Any]:
         "template": "plotly_white",
         "margin": {"l": 110, "r": 20, "t": 20, "b": 60},
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#1f2933"},
-        "xaxis": {"title": {"text": "week from"}, "type": "category", "tickangle": 0 if len(found["weeks"]) < 13 else -60},
-        "yaxis": {"type": "category", "autorange": "reversed"},
+        "xaxis": {"type": "category", "automargin": True, "tickangle": 0 if len(found["weeks"]) < 13 else -60},
+        "yaxis": {"type": "category", "automargin": True, "autorange": "reversed"},
         "plot_bgcolor": "#ffffff",
     }
     return {"data": [heat], "layout": layout}

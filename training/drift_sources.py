@@ -51,7 +51,8 @@ def _files(path: Path) -> list[Path]:
     if (path / DETECTIONS).is_file():
         return [path / DETECTIONS]
     folder = path / "detections" if (path / "detections").is_dir() else path
-    found = sorted(file for file in folder.rglob("*.parquet") if not any(part.startswith(".") for part in file.parts))
+    every = sorted(folder.rglob("*.parquet"))
+    found = [file for file in every if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     if not found:
         what = "no Parquet file in it" if path.is_dir() else "no such file or folder"
         raise ConfigError([f"{path}: {what}; possible: {DETECTIONS} of a backtest, or an archive"])

@@ -26,10 +26,10 @@ from models.wire import LAST_MS
 from streams.checkpoints import Checkpoint, Seen, pack
 from streams.detections import pack_detections
 from streams.router import REPLAY_HEADER
+from tests.drifting import trained
 from tests.fuzz import mutate
 from tests.synthetic import START_MS, make_site, readings
 from tests.test_agents import Record
-from tests.test_bundle import make as make_bundle
 from tests.test_cloudevents import ALERT
 
 SITE: Final = make_site()
@@ -202,7 +202,7 @@ def command(rng: Random) -> tuple[bytes, bytes]:
 
 @cache
 def _bundle() -> dict[str, bytes]:
-    return make_bundle(trees=3, max_samples=16).to_files()
+    return trained(weeks=8, dmas="A", trees=3, samples=16).to_files()
 
 
 def bundle(rng: Random) -> dict[str, bytes]:
