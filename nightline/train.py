@@ -213,7 +213,8 @@ def _say_model(site: Path, model: Model) -> None:
             f"{m.search['found_with_usual_settings']:.1%}"
         )
     if len(model.trained) > 1:
-        click.echo(f"  a cluster of {len(model.members)} DMAs, silhouette {model.silhouette:.2f}")
+        found = f"silhouette {model.silhouette:.2f}" if model.silhouette > 0 else "no cut tells them apart"
+        click.echo(f"  a cluster of {len(model.members)} DMAs, {found}")
     for trained in model.trained[:MOST_LINES]:
         click.echo(f"version {trained.bundle.version} of {trained.bundle.id}: {scope_folder(site, trained.bundle.scope)}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.bundle import CARD, Manifest, ReferenceFacts
+from models.bundle import CARD, Manifest, ReferenceFacts, ScoreCalibration
 
 if TYPE_CHECKING:
     from training.fit import Trained
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FIGURE: Final = "card.png"
 MOST_ROWS: Final = 20
 """Of a table; the manifest has them all."""
+_SEARCHED: Final = {"trials", "leak_slots", "found", "found_with_usual_settings", "found_at_budget"}
 _PURPOSE: Final = {
     "fit": "the forest was fitted on these",
     "calibrate": "its score was calibrated on these, and the settings searched",
@@ -105,7 +106,13 @@ def _left_out(m: Manifest) -> list[str]:
     if len(m.left_out_by_dma) > 1:
         reasons = list(m.left_out)
         of = [
-            (dma, *(f"{count.get(reason, 0):,} ({m.left_out_hours[dma].get(reason, 0.0):,.0f} h)" for reason in reasons))
+            (
+                dma,
+                *(
+                    f"{count.get(reason, 0):,} ({m.left_out_hours.get(dma, {}).get(reason, 0.0):,.0f} h)"
+                    for reason in reasons
+                ),
+            )
             for dma, count in m.left_out_by_dma.items()
         ]
         lines += _table(("slots (hours) by DMA", *reasons), of)
@@ -125,7 +132,7 @@ def _settings(m: Manifest, search_seconds: float) -> list[str]:
     lines = ["## Settings", ""]
     rows = [("Seed", str(m.seed)), *((name, str(value)) for name, value in m.settings.items())]
     lines += _table(("setting", "value"), rows)
-    if not m.search:
+    if not m.search.keys() >= _SEARCHED:
         return [*lines, "They were given, not searched.", ""]
     s = m.search
     limit = f", limit {s['limit_seconds']:.0f} s" if "limit_seconds" in s else ", no limit of time"
@@ -152,12 +159,12 @@ def _later(m: Manifest) -> list[str]:
     of = [
         (
             dma, f"{c.days}", f"{c.threshold:.3f}", f"{c.return_days:,.0f}", f"{c.report_alarms} in {c.report_days}",
-            f"{c.report_days / c.return_days:.1f}",
+            f"{_expected(c):.1f}",
         )
         for dma, c in m.calibration.items()
     ]  # fmt: skip
     alarms, days = sum(c.report_alarms for c in m.calibration.values()), sum(c.report_days for c in m.calibration.values())
-    expected = sum(c.report_days / c.return_days for c in m.calibration.values())
+    expected = sum(_expected(c) for c in m.calibration.values())
     return [
         *lines,
         f"Held back: {alarms} of {days} days pass the threshold of the alert budget; {expected:.1f} are expected by chance.",
@@ -193,6 +200,10 @@ def _limits(m: Manifest) -> list[str]:
 def plain(manifest: Manifest) -> Mapping[str, bytes]:
     """The card without a figure, from what the manifest says."""
     return {CARD: card(manifest).encode()}
+
+
+def _expected(calibration: ScoreCalibration) -> float:
+    return calibration.report_days / max(calibration.return_days, 1.0)
 
 
 def _utc(epoch_ms: int) -> str:
