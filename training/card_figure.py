@@ -59,8 +59,9 @@ def _scores(axes: Axes, manifest: Manifest, evidence: Mapping[str, Evidence]) ->
         axes.axvline(limit, color=LIMIT, linestyle="--", linewidth=1, label=label)
     axes.set_xlim(bins[0], bins[-1])
     axes.set_yscale("log")
+    axes.set_ylim(top=10 * axes.get_ylim()[1])  # room for the legend
     axes.set(title="Scores of slots", xlabel="score", ylabel="share of the slots, %")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _dmas(axes: Axes, evidence: Mapping[str, Evidence]) -> None:
@@ -78,8 +79,8 @@ def _dmas(axes: Axes, evidence: Mapping[str, Evidence]) -> None:
     axes.set_xticks(at, shown, rotation=90 if len(shown) > 8 else 0, fontsize=7 if len(shown) > 8 else 9)
     axes.set_xlim(-0.6, len(shown) - 0.4)
     kind = f"the {MOST_DMAS} strangest of {len(names)} DMAs" if len(names) > len(shown) else "DMAs"
-    axes.set(title=f"Scores of {kind}", ylabel="score")
-    axes.legend(fontsize=8)
+    axes.set(title=f"Scores of {kind}", ylabel="score", ylim=(0.3, 1.0))
+    axes.legend(fontsize=8, loc="upper right", ncols=2)
 
 
 def _features(axes: Axes, manifest: Manifest, evidence: Mapping[str, Evidence]) -> None:
