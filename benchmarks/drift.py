@@ -114,8 +114,8 @@ def main() -> None:
     from models.drift_weeks import week_numbers  # noqa: PLC0415 - after the cache is set
     from nightline.sites import load_site  # noqa: PLC0415
     from training.backtest import WINDOW_MINUTES  # noqa: PLC0415
-    from training.fit import train  # noqa: PLC0415
     from training.history import read_history  # noqa: PLC0415
+    from training.train import train  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/drift"))

@@ -12,8 +12,8 @@ from models.engine import Engine
 from models.network import Site, parse_site
 from models.schema import KINDS, READING, Alert, Readings
 from tests import synthetic
-from training.fit import train
 from training.history import Window
+from training.train import train
 
 DAYS = 120
 TOWN = synthetic.make_site()

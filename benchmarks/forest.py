@@ -16,7 +16,7 @@ from benchmarks.measure import SEED, Row, Sample, each, race
 from benchmarks.peers.environment import NotHereError
 from benchmarks.peers.remote import Remote
 from models.forest import Forest, score
-from training.fit import flatten
+from training.flatten import flatten
 
 TREES, FEATURES = 100, 8
 TARGETS_US = {1: 3.0, 256: 1.0, 100_000: 1.0}

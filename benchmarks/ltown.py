@@ -23,9 +23,9 @@ from nightline.sites import load_site
 from training import registry
 from training.backtest import WINDOW_MINUTES
 from training.backtest import run as run_windows
-from training.fit import train
 from training.history import Window, read_history
 from training.importers.battledim import import_battledim
+from training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 3

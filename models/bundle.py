@@ -50,6 +50,37 @@ class ReferenceFacts(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     judged_days: list[float]
 
 
+class LeftOutWindow(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """A known period that was not trained on."""
+
+    dma: str
+    from_ms: _Time
+    until_ms: _Time | None
+    """Recovery included; None: to the end."""
+    reason: str
+    what: str
+    """The label's id, or what work was planned."""
+    slots: int
+    """Left out for it."""
+
+
+class ScoreCalibration(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What later days of one DMA, which the forest was not fitted on, say of its score (`models.calibration`'s law)."""
+
+    mean: float
+    """Of the daily maxima of the isolation detector's statistic, over the period `calibrate`."""
+    sd: float
+    days: int
+    return_days: float
+    """Of the alert budget."""
+    threshold: float
+    """Passed once in `return_days`."""
+    report_days: int = 0
+    """Days of the period `report`, of which nothing was chosen."""
+    report_alarms: int = 0
+    """Of these, with a maximum above the threshold; report_days / return_days are expected."""
+
+
 class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """What `manifest.json` says of a bundle."""
 
@@ -65,7 +96,7 @@ class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     trained_from_ms: _Time
     """End of the first slot used, epoch ms."""
     trained_until_ms: _Time
-    """End of the last slot used, epoch ms."""
+    """End of the last slot that anything was fitted to or chosen by, epoch ms: fit and calibration."""
     data_sha256: _Sha256
     """Of the rows trained on: float32, C order, in order of time within each DMA."""
     arrays_sha256: _Sha256
@@ -78,6 +109,19 @@ class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     left_out: dict[str, int] = {}
     """Slots that were not trained on, by reason."""
+    left_out_by_dma: dict[str, dict[str, int]] = {}
+    """DMA -> reason -> slots. This and what follows since 2026-11-28."""
+    left_out_hours: dict[str, dict[str, float]] = {}
+    """The same as hours."""
+    left_out_windows: list[LeftOutWindow] = []
+    members: list[str] = []
+    """DMAs whose slots the forest was fitted on: of a cluster more than the one it serves."""
+    periods: dict[str, tuple[_Time, _Time]] = {}
+    """`fit`, `calibrate`, `report`: ends of the first and the last slot used."""
+    calibration: dict[str, ScoreCalibration] = {}
+    """By DMA."""
+    search: dict[str, float] = {}
+    """How the settings were found; empty where they were given."""
     reference: ReferenceFacts | None = None
     """What drift is measured against. Bundles before 2026-11-28 have none."""
 
@@ -114,13 +158,9 @@ class Bundle:
         return self.manifest.arrays_sha256
 
     def to_files(self) -> dict[str, bytes]:
-        """File name -> content."""
+        """File name -> content: what workers check and score with. The card, for people, is training/card.py's."""
         manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=2) + b"\n"
-        return {
-            ARRAYS: self.arrays or pack_arrays(self.forest, self.reference),
-            MANIFEST: manifest,
-            CARD: card(self.manifest).encode(),
-        }
+        return {ARRAYS: self.arrays or pack_arrays(self.forest, self.reference), MANIFEST: manifest}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], features: tuple[str, ...] = FEATURES) -> Bundle:
@@ -174,54 +214,6 @@ def pack_arrays(forest: Forest, reference: Reference | None = None) -> bytes:
             npy.write_array(array, np.ascontiguousarray(values, little), (1, 0), allow_pickle=False)
             archive.writestr(member, array.getvalue())
     return content.getvalue()
-
-
-def card(manifest: Manifest) -> str:
-    """The model's card: one page for people."""
-    m = manifest
-    rows = [
-        ("Scope", "the whole site" if m.scope == "*" else f"DMA {m.scope}"),
-        ("Version", m.version),
-        ("Trained on", f"{_utc(m.trained_from_ms)} to {_utc(m.trained_until_ms)}"),
-        ("Data sha256", m.data_sha256),
-        ("Arrays sha256", m.arrays_sha256),
-        ("Code", m.code_version),
-        ("Seed", str(m.seed)),
-        *((f"Setting {name}", str(value)) for name, value in m.settings.items()),
-        ("Drift reference", _reference_text(m.reference)),
-    ]
-    lines = [
-        f"# {m.id}, version {m.version}",
-        "",
-        "Isolation forest over the engine's scale-free features of one slot. It says how unlike this site's own past a slot",
-        "is, not why; alone it raises no alert. Score in (0, 1], higher is stranger.",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows),
-        "",
-        f"Features: {', '.join(m.features)}.",
-        "",
-        "| metric of the training rows | |",
-        "|---|---|",
-        *(f"| {name} | {value:.6g} |" for name, value in m.metrics.items()),
-        "",
-        "| slots left out | |",
-        "|---|---|",
-        *(f"| {reason} | {count} |" for reason, count in m.left_out.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _reference_text(facts: ReferenceFacts | None) -> str:
-    if facts is None:
-        return "none"
-    of = [f"{dma} {weeks}" for dma, weeks in zip(facts.dmas, facts.weeks, strict=False) if dma != "*"]
-    return f"whole weeks by DMA: {', '.join(of[:20])}{', …' * (len(of) > 20)}"
-
-
-def _utc(epoch_ms: int) -> str:
-    return f"{np.datetime64(epoch_ms // 1000, 's')}Z"
 
 
 def _read_manifest(content: bytes) -> Manifest:

@@ -17,7 +17,19 @@ import click
 if TYPE_CHECKING:
     from benchmarks.measure import Row, Sample
 
-WORKLOADS = ("kernels", "forest", "codec", "engine", "transport", "chain", "latency", "ltown", "memory", "scaling")
+WORKLOADS = (
+    "kernels",
+    "forest",
+    "codec",
+    "engine",
+    "transport",
+    "chain",
+    "latency",
+    "ltown",
+    "memory",
+    "scaling",
+    "train",
+)
 PLOT = Path("out") / "bench.png"
 
 

@@ -138,9 +138,9 @@ def _prepare(seed: int, weeks: int, out: Path, console: Console, progress: Progr
         import wntr  # noqa: F401, PLC0415 - looked for now rather than after a minute
 
         from training import registry  # noqa: PLC0415
-        from training.fit import train  # noqa: PLC0415
         from training.history import read_history  # noqa: PLC0415
         from training.simulation.run import simulate  # noqa: PLC0415
+        from training.train import train  # noqa: PLC0415
     except ImportError as error:
         raise click.ClickException(
             f"the demo needs {error.name}; install nightline with its extras: demo, training"

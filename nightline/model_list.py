@@ -70,8 +70,8 @@ def _rows(site: Path) -> list[dict[str, Any]]:
 def show(site: Path, version: str | None, dma: str | None) -> None:
     """The card of a version, the champion's without one, and the history of its scope."""
     load_site(site)
-    from models.bundle import card  # noqa: PLC0415
     from training import registry  # noqa: PLC0415
+    from training.card import card  # noqa: PLC0415
     from training.model_history import history  # noqa: PLC0415
 
     scope = dma or "*"

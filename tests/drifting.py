@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.engine import StepResult
 from models.features import FEATURES
 from models.state import DETECTION
 from tests.synthetic import START_MS
-from training.drift_reference import Past
-from training.fit import Rows, fit
+from training.fit import ForestSettings, fit
+from training.leave_out import Rows
 
 HOUR_MS = 3_600_000
 WEEK_SLOTS = 168
@@ -43,7 +42,9 @@ def trained(weeks: int = 30, dmas: str = "AB", alarms: int = 1, trees: int = 10,
     """A small forest and its reference; DMA k is trained on `slots(weeks, k)`."""
     rows = {}
     for seed, dma in enumerate(dmas):
-        found = Rows(past=Past(ZONE, HOUR_MS, leak_alarms=alarms))
-        found.take(StepResult([], slots(weeks, seed), 0, 0, 0), None)
-        rows[dma] = found
-    return fit("testville", "*", rows, seed=0, trees=trees, max_samples=samples)
+        found = slots(weeks, seed)
+        raised_ms = [int(found["slot_end_ms"][0])] * alarms
+        rows[dma] = Rows(
+            HOUR_MS, found["slot_end_ms"].copy(), found["features"].copy(), 30.0, ZONE, {}, leak_alarms_ms=raised_ms
+        )
+    return fit("testville", "*", rows, seed=0, settings=ForestSettings(trees, samples)).bundle

@@ -7,16 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import ARRAYS, CARD, MANIFEST, Bundle, pack_arrays
+from models.bundle import ARRAYS, MANIFEST, Bundle, pack_arrays
 from models.features import FEATURES
 from models.forest import score
-from training.fit import Rows, fit
+from training.card import card
+from training.fit import ForestSettings, fit
+from training.leave_out import DATA_MISSING, EVENT_OPEN, Rows
 
 
 def make(seed=0, rows=300, **settings):
     rng = np.random.default_rng(7)
-    found = Rows([rng.normal(size=(rows, len(FEATURES))).astype(np.float32)], 1_000_000, 9_000_000, 5, 3, 2)
-    return fit("testville", "*", {"A": found}, **{"seed": seed, "trees": 10, "max_samples": 64, **settings})
+    ends_ms = np.linspace(1_000_000, 9_000_000, rows).astype(np.int64)
+    x = rng.normal(size=(rows, len(FEATURES))).astype(np.float32)
+    found = Rows(900_000, ends_ms, x, 30.0, "Africa/Tunis", {DATA_MISSING: 5, EVENT_OPEN: 3})
+    forest = ForestSettings(**{"trees": 10, "max_samples": 64, **settings})
+    return fit("testville", "*", {"A": found}, seed=seed, settings=forest).bundle
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,9 @@ def test_arrays_open_with_numpy_alone_and_hold_no_pickle(files):
         "path": "f",
         "roots": "i",
         "depths": "i",
+        "drift_edges": "f",
+        "drift_counts": "i",
+        "drift_levels": "f",
     }
 
 
@@ -81,16 +89,13 @@ def test_the_archive_knows_no_time_of_day(files):
 
 
 def test_the_card_names_version_seed_and_features(files):
-    card = files[CARD].decode()
     manifest = Bundle.from_files(files).manifest
-    assert manifest.version in card
-    assert "| Seed | 0 |" in card
-    assert "flow_z_slope_3h" in card
-    assert "1970-01-01T00:16:40Z to 1970-01-01T02:30:00Z" in card
-
-
-def test_the_card_is_for_people_and_not_needed(files):
-    assert Bundle.from_files({name: files[name] for name in (ARRAYS, MANIFEST)}).version
+    text = card(manifest)
+    assert manifest.version in text
+    assert "| Seed | 0 |" in text
+    assert "flow_z_slope_3h" in text
+    assert "1970-01-01T00:16:40Z to 1970-01-01T02:30:00Z" in text
+    assert "| data missing | 5 | 1 |" in text
 
 
 def test_unknown_manifest_entries_of_a_later_minor_version_are_ignored(files):
@@ -189,9 +194,9 @@ def test_a_corrupt_archive_is_refused_or_can_be_walked(files, data):
 
 
 def test_packing_does_not_depend_on_the_arrays_memory_layout(files):
-    forest = Bundle.from_files(files).forest
-    spread = np.repeat(forest.path, 2)[::2]
-    assert pack_arrays(forest._replace(path=spread)) == files[ARRAYS]
+    bundle = Bundle.from_files(files)
+    spread = np.repeat(bundle.forest.path, 2)[::2]
+    assert pack_arrays(bundle.forest._replace(path=spread), bundle.reference) == files[ARRAYS]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, mak
 from tests.test_evaluate import windows
 from training import registry
 from training.compare import MARGIN, Contest, compare, held_back, worse, worst_dmas
-from training.fit import train
 from training.labels import Leak
+from training.train import train
 
 DAYS, CLEAN = 50, 30
 DAY_MS = 86_400_000

@@ -17,11 +17,11 @@ from nightline.cli import nightline
 from nightline.evaluate import say
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, run, step_between
 from training.evaluate import Evaluation, evaluate
-from training.fit import train
 from training.history import Window
 from training.labels import Leak
 from training.matching import Rules
 from training.scorecard_page import write_scorecard
+from training.train import train
 
 DAYS = 50
 SITE = make_site()

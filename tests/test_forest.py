@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.ensemble import IsolationForest
 
 from models.forest import EMPTY, Forest, average_path_length, check, pack_nodes, score, score_row, tree_depths
-from training.fit import flatten
+from training.flatten import flatten
 
 
 def grow(seed=0, rows=400, features=8, **settings):

@@ -40,7 +40,7 @@ def test_saving_the_same_bundle_again_changes_nothing(tmp_path, old):
 
 def test_a_version_is_never_overwritten_with_other_content(tmp_path, old):
     folder = registry.save(tmp_path, old)
-    (folder / "card.md").write_text("edited")
+    (folder / MANIFEST).write_text("edited")
     with pytest.raises(ConfigError, match="with other content") as error:
         registry.save(tmp_path, old)
     assert one_line(error)

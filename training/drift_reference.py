@@ -1,7 +1,7 @@
 """What a model was trained on, kept in its bundle, so that drift can be measured against it later.
 
-While the history runs through the engines a `Past` notes of each DMA when its rows were and how often a leak was alarmed;
-`reference_of` makes the bundle's reference of that and the rows.
+A `Past` says of each DMA when its rows were and how often a leak was alarmed; `reference_of` makes the bundle's reference of
+that and the rows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from models.drift import BINS, COLUMNS, MOST_DMAS, Reference, count, own_levels, quantile_edges, shared_levels
 from models.drift_weeks import DAY_MS, ENOUGH, WEEK_MS, week_numbers
-from models.engine import StepResult
 from models.forest import Forest, score
-from models.schema import LEAK_TYPES
 
 ALL: Final = "*"
 
@@ -30,19 +28,8 @@ class Past:
     slot_ms: int
     leak_alarms: int = 0
     judged_slots: int = 0
-    _ends: list[NDArray[np.int64]] = field(default_factory=list)
-
-    def take(self, step: StepResult, kept: NDArray[np.bool_], until_ms: int | None = None) -> None:
-        """Note one step: `kept` (n,) are the detections that are trained on, `until_ms` the end of the training."""
-        detections = step.detections
-        last_ms = np.iinfo(np.int64).max if until_ms is None else until_ms
-        judged = np.isfinite(detections["observed_m3h"]) & np.isfinite(detections["expected_m3h"])
-        self.judged_slots += int((judged & (detections["slot_end_ms"] <= last_ms)).sum())
-        self.leak_alarms += sum(
-            alert.event == "raised" and alert.type in LEAK_TYPES and alert.detected_at <= last_ms for alert in step.alerts
-        )
-        if kept.any():
-            self._ends.append(detections["slot_end_ms"][kept])
+    ends_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Of the rows trained on, ascending."""
 
     @property
     def judged_days(self) -> float:
@@ -51,7 +38,7 @@ class Past:
 
     def weeks(self) -> NDArray[np.int64]:
         """(rows,) the local week of each row."""
-        return week_numbers(np.concatenate([np.zeros(0, np.int64), *self._ends]), self.timezone)
+        return week_numbers(self.ends_ms, self.timezone)
 
 
 def reference_of(

@@ -1,12 +1,13 @@
 """The model registry: a plain folder in the site's, that git, rsync and people can read.
 
-    models/<scope>/<version>/{arrays.npz, manifest.json, card.md}
+    models/<scope>/<version>/{arrays.npz, manifest.json, card.md, card.png}
     models/<scope>/champion       a text file that holds the version that serves
     models/<scope>/challenger     the one in shadow
 
 The scope of the whole site, `*`, is the folder `site`; a DMA's is `dma-<id>`, so that no id can be mistaken for it or lead
-out of the registry. A version's folder never changes once it is there. Folders and aliases appear by a rename: a reader
-sees the old state or the new one.
+out of the registry. A version's arrays and manifest never change once they are there; the card is for people, and nothing
+checks it. Folders and aliases appear by a rename: a reader sees the old state or the new one, and processes that train at
+the same time into one folder, even the same model, do not disturb each other.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from models.bundle import ARRAYS, CARD, MANIFEST, Bundle
+from models.bundle import ARRAYS, MANIFEST, Bundle
 from models.config import ConfigError, nearest
+from training.card import plain
 
 Alias = Literal["champion", "challenger"]
 FOLDER: Final = "models"
@@ -38,28 +40,32 @@ def versions(site_folder: Path, scope: str) -> list[str]:
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and _VERSION.fullmatch(path.name))
 
 
-def save(site_folder: Path, bundle: Bundle) -> Path:
+def save(site_folder: Path, bundle: Bundle, card: Mapping[str, bytes] | None = None) -> Path:
     """Store a bundle under its scope and version; returns its folder. Saving the same again changes nothing.
 
-    Raises ConfigError where that version is there with other content, or the folder cannot be written.
+    `card`: files for people beside it; by default what the manifest says. Raises ConfigError where that version is there
+    with other arrays or another manifest, or the folder cannot be written.
     """
     folder = scope_folder(site_folder, bundle.scope)
     target = folder / bundle.version
     files = bundle.to_files()
     try:
-        if target.exists():
-            if _read(target) != files:
-                raise ConfigError([f"{target}: this version is there with other content; possible: remove it first"])
-            return target
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
-        try:
-            for file, content in files.items():
-                write_through(fresh / file, content)
-            fresh.chmod(0o755)  # mkdtemp makes it private; a worker may run as another user
-            fresh.rename(target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # there only where the rename was not reached
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
+            try:
+                for file, content in {**files, **(plain(bundle.manifest) if card is None else card)}.items():
+                    write_through(fresh / file, content)
+                fresh.chmod(0o755)  # mkdtemp makes it private; a worker may run as another user
+                try:
+                    fresh.rename(target)
+                except OSError:
+                    if not target.exists():  # else another process was faster
+                        raise
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)  # there only where the rename was not reached
+        if _read(target) != files:
+            raise ConfigError([f"{target}: this version is there with other content; possible: remove it first"])
     except OSError as error:
         raise ConfigError([f"{target}: cannot be written: {error.strerror or error}"]) from None
     return target
@@ -134,7 +140,7 @@ def champions(site_folder: Path, dmas: Iterable[str]) -> dict[str, Bundle]:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (ARRAYS, MANIFEST, CARD) if (folder / name).exists()}
+    return {name: (folder / name).read_bytes() for name in (ARRAYS, MANIFEST) if (folder / name).exists()}
 
 
 def serving_version(site_folder: Path, scope: str) -> str | None:

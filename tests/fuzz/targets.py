@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from models import bundle as bundles
 from models import cloudevents
 from models.bundle import MANIFEST, Bundle, Manifest
 from models.codec import Decoder
@@ -34,6 +33,7 @@ from tests.fuzz.inputs import SITE
 from tests.fuzz.run import Fault, Target
 from tests.payloads import same
 from tests.test_agents import Record
+from training.card import card
 
 
 def must(holds: object, what: str) -> None:
@@ -144,7 +144,7 @@ def _check_bundle(files: dict[str, bytes]) -> bool:
         return False
     must(np.isfinite(score(found.forest, _ROWS)).all(), "a score is not finite")
     must(msgspec.json.decode(found.to_files()[MANIFEST], type=Manifest) == found.manifest, "manifest does not come back")
-    must(bundles.card(found.manifest), "has no card")
+    must(card(found.manifest), "has no card")
     return True
 
 
