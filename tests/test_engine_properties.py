@@ -112,7 +112,10 @@ def test_order_within_each_meters_lateness_duplicates_cuts_and_restarts_together
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS, hours=st.floats(0, 24))
 def test_daily_uploads_of_customers_delay_no_alert_and_are_not_late(seed, hours):
-    """A household's day arrives at once, up to a day after it is over, so that its first reading is two days old; alerts come with the same inlets' readings."""
+    """A household's day arrives at once, up to 24 h after it is over: then its first reading is two days old.
+
+    Alerts come with the same inlets' readings.
+    """
     rng = np.random.default_rng(seed)
     day = (HOUSEHOLD["time_ms"] - START_MS - 1) // 86_400_000
     uploaded = START_MS + (day + 1) * 86_400_000 + int(rng.uniform(0, hours) * 3_600_000)
