@@ -184,6 +184,7 @@ def _share_found(
         features, ends = np.ascontiguousarray(clean.features[which]), clean.ends_ms[which]
         values = statistic(score(forest, features), features, ends, clean.slot_ms)
         maxima = daily_maxima(values, ends, clean.slot_ms, clean.timezone)
+        maxima = maxima[np.isfinite(maxima)]
         days = return_days or clean.return_days
         limit = level(float(maxima.mean()), float(maxima.std()), days) if len(maxima) else math.inf
         passed = statistic(score(forest, leaky.features), leaky.features, leaky.ends_ms, clean.slot_ms) > limit
