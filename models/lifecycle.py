@@ -137,6 +137,25 @@ def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
 
 
 @njit(cache=False)
+def ended_tonight(events: Records, drop_m3h: float) -> int:
+    """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size, or, nearer still,
+    all of them together (-1). What is gone of one leak must not end the other.
+    """
+    best, nearest, total, count = -1, np.inf, 0.0, 0
+    for i in range(events.shape[0]):
+        if events[i]["type"] == FREE or is_pressure_only(events[i]):
+            continue
+        total += events[i]["reported_m3h"]
+        count += 1
+        distance = abs(events[i]["reported_m3h"] - drop_m3h)
+        if distance < nearest:
+            best, nearest = i, distance
+    if count < 2 or drop_m3h <= 0.0 or abs(total - drop_m3h) < nearest:
+        return -1
+    return best
+
+
+@njit(cache=False)
 def judge_night(
     b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
 ) -> int:
@@ -145,8 +164,9 @@ def judge_night(
     excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
     if np.isnan(excess):
         return count
+    ended = ended_tonight(b.events, -excess)
     for i in range(b.events.shape[0]):
-        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]):
+        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]) and ended in (i, -1):
             count_night(b.events[i], excess, row["night_start_ms"])
     if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
         return count
