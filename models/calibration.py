@@ -6,13 +6,11 @@ level that is passed once in `return_days` (method of moments, e.g. Coles 2001, 
 
     threshold = mean + sd * (sqrt(6)/pi) * (ln(return_days) - 0.5772)
 
-A CUSUM has a longer tail, exponential beyond its mean (Asmussen 2003, chapter XIII), and a season of more noise makes it
-longer:
+A CUSUM has a longer tail, exponential beyond its mean (Asmussen 2003, chapter XIII), and days of odd demand make it longer:
+of 4,712 days of six real DMAs one in 30, 100, 300 and 900 lies 2.3, 4.9, 9.1 and 14.2 standard deviations above the mean
+(2026-11-28). So for these
 
-    threshold = mean + sd * (ln(return_days) - 1)
-
-With the first law for bursts six real DMAs gave 58 leak alarms and 31 of 100 injected bursts were found, with the second 44
-and 30 (2026-11-28). The budget gives the return period.
+    threshold = mean + sd * (1.5 ln(return_days) - 1)
 
 One pass, causal. A day is learned a week or more after it is over, and not at all when it lies within an event: a leak
 that is still growing must not raise its own threshold. An alarm itself counts once, at the threshold: noise that alarms
@@ -30,6 +28,7 @@ from numba import njit
 from models.schema import Record
 
 LONGEST_QUARANTINE_DAYS: Final = 28
+LONG_TAIL: Final = 1.5
 
 CALIBRATION = np.dtype(
     [
@@ -52,7 +51,7 @@ def threshold(calibration: Record, return_days: float) -> float:
     """Level of the statistic that is passed once in `return_days` days."""
     spread = np.sqrt(calibration["variance"])
     if calibration["long_tail"]:
-        return calibration["mean"] + spread * (np.log(return_days) - 1.0)
+        return calibration["mean"] + spread * (LONG_TAIL * np.log(return_days) - 1.0)
     return calibration["mean"] + spread * _SQRT6_PI * (np.log(return_days) - _EULER)
 
 

@@ -1,6 +1,6 @@
 """From evidence to events: raise, grow, clear, accept. One event is one alert however many detectors saw it.
 
-(no event) --burst >= 0.5, or isolation >= 0.5 with burst >= 0.35--> burst | boundary_valve
+(no event) --burst or flow shift >= 0.5, or isolation with burst >= 0.35--> burst | boundary_valve
            --night flow >= 0.5--------------------------------------> night_flow_leak, or growth of a young event
 open       --excess off by a quarter----------------> updated
            --excess gone for 12 h, or two nights----> cleared
@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, night_flow
+from models.detectors import BURST, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, burst, flow_shift, night_flow
 from models.events import (
     BOUNDARY_VALVE,
     BURST_EVENT,
@@ -60,14 +60,27 @@ VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 
 @njit(cache=False)
-def losing_neighbour(b: Buffers, p: Params, gain_m3h: float) -> int:
-    """Series of the neighbour that lost what this DMA gained since the burst's start, or -1 (mass conservation)."""
-    slots = max(b.row[0]["burst_slots"], 1)
+def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int, by_step: bool) -> int:
+    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation).
+
+    `by_step`: since the burst's start, else in the flow shift's window.
+    """
+    newest, length = b.shift[0]["count"], b.shift_slots.shape[0]
     for s in range(1, p.inflows):
-        loss = -b.burst_sums[s] / slots
+        gained = b.burst_sums[s]
+        if not by_step:
+            gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
+        loss = -gained / slots
         if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > b.series[s]["spread"]:
             return s
     return -1
+
+
+@njit(cache=False)
+def forget_flow(b: Buffers) -> None:
+    """What the inflow has said slot by slot has been heard, and does not count again."""
+    burst.reset(b.row[0], b.burst_sums)
+    flow_shift.reset(b.shift[0], b.shift_slots, b.shift_rests)
 
 
 @njit(cache=False)
@@ -75,22 +88,26 @@ def raise_burst(
     b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
 ) -> int:
     """A new burst or boundary valve when the evidence suffices and no young one explains it; returns the new count."""
-    row = b.row[0]
-    enough = scores[BURST] >= THRESHOLD or (scores[ISOLATION] >= THRESHOLD and scores[BURST] >= CORROBORATED)
-    if not enough or row["burst_slots"] == 0:
+    row, shift = b.row[0], b.shift[0]
+    by_step = scores[BURST] >= THRESHOLD or (scores[ISOLATION] >= THRESHOLD and scores[BURST] >= CORROBORATED)
+    by_step = by_step and row["burst_slots"] > 0
+    if not by_step and scores[FLOW_SHIFT] < THRESHOLD:
         return count
+    if by_step:
+        excess, start_ms, slots = burst.excess_m3h(row, b.series[0], b.flow_z), row["burst_start_ms"], row["burst_slots"]
+    else:
+        excess, start_ms, slots = shift["excess_m3h"], shift["start_ms"], np.int32(shift["slots"])
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
             if is_pressure_only(event):  # the flow's word on its size
-                grow(b, event, burst.excess_m3h(row, b.series[0], b.flow_z), scores)
+                grow(b, event, excess, scores)
             note_scores(event, scores, row["pressure_z"])
-            burst.reset(row, b.burst_sums)
+            forget_flow(b)
             return count
-    excess = burst.excess_m3h(row, b.series[0], b.flow_z)
     if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
         return count
-    is_slow = row["burst_slots"] * p.slot_ms > SLOW_MS
+    is_slow = slots * p.slot_ms > SLOW_MS
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
@@ -99,22 +116,22 @@ def raise_burst(
         if young and (is_growth or (is_pressure_only(event) and is_slow)):
             # a leak that grows faster than the nights can follow; a step larger than the leak is another event
             grow(b, event, excess, scores)
-            burst.reset(row, b.burst_sums)
+            forget_flow(b)
             return count
-    neighbour = losing_neighbour(b, p, excess)
+    neighbour = losing_neighbour(b, p, excess, slots, by_step)
     kind = BURST_EVENT if neighbour < 0 else BOUNDARY_VALVE
-    i = open_event(b, kind, row["burst_start_ms"], slot_end_ms, excess)
+    i = open_event(b, kind, start_ms, slot_end_ms, excess)
     if i < 0:
         return count
     event = b.events[i]
     event["neighbour"] = neighbour
-    event["slots"] = row["burst_slots"]
+    event["slots"] = slots
     note_scores(event, scores, row["pressure_z"])
     own = b.series[0]
     note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
-    burst.reset(row, b.burst_sums)
+    forget_flow(b)
     return emit(event, RAISED, slot_end_ms, out, count)
 
 
@@ -137,6 +154,26 @@ def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
 
 
 @njit(cache=False)
+def ended_tonight(events: Records, drop_m3h: float) -> int:
+    """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size; -1: of all.
+
+    What is gone of one leak must not end the other.
+    """
+    best, nearest, total, count = -1, np.inf, 0.0, 0
+    for i in range(events.shape[0]):
+        if events[i]["type"] == FREE or is_pressure_only(events[i]):
+            continue
+        total += events[i]["reported_m3h"]
+        count += 1
+        distance = abs(events[i]["reported_m3h"] - drop_m3h)
+        if distance < nearest:
+            best, nearest = i, distance
+    if count < 2 or drop_m3h <= 0.0 or drop_m3h >= (1.0 - GONE) * total:
+        return -1
+    return best
+
+
+@njit(cache=False)
 def judge_night(
     b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
 ) -> int:
@@ -145,8 +182,9 @@ def judge_night(
     excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
     if np.isnan(excess):
         return count
+    ended = ended_tonight(b.events, -excess)
     for i in range(b.events.shape[0]):
-        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]):
+        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]) and ended in (i, -1):
             count_night(b.events[i], excess, row["night_start_ms"])
     if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
         return count

@@ -10,25 +10,33 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
 from models.night_level import NIGHT, new_night_level, new_nights
 from models.pairs import new_loggers
+from models.profile import SERIES
 from models.schema import NEVER
 from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, no_events, no_past
 from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-# 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do against their own past,
+# 6: a level beside the shape of the week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do against their own past,
 # and their events apart from leaks; 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of
 # the DMA's facts
-FORMAT: Final = 5
-READABLE: Final = (2, 3, 4, 5)
+FORMAT: Final = 6
+READABLE: Final = (2, 3, 4, 5, 6)
 
+SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")
 SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
+DETECTORS_5: Final = 5
 DETECTORS_4: Final = 3
-"""Formats up to 4 had no detectors of pressures."""
+"""Format 5 had no detector of flow shifts, and formats up to 4 none of pressures."""
+SERIES_5: Final = np.dtype([(name, SERIES[name]) for name in SERIES.names or () if name not in ("level", "unrest")])
+EVENT_5: Final = np.dtype(
+    [(name, EVENT[name].base, (DETECTORS_5,)) if name == "scores" else (name, EVENT[name]) for name in EVENT.names or ()]
+)
 EVENT_4: Final = np.dtype(
     [
         (name, EVENT[name].base, (DETECTORS_4,)) if name == "scores" else (name, EVENT[name])
@@ -106,12 +114,21 @@ def restore(
         arrays = _from_format_3(arrays, dma)
     if header.format < 5:
         arrays = _from_format_4(arrays, newest)
+    elif header.format == 5:
+        arrays = _from_format_5(arrays)
+    if header.format < 6:
+        arrays = _with_levels(arrays, newest)
     return {name: arrays[name] for name in newest}
 
 
 def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Arrays of the names, dtypes and shapes that a snapshot of an older format has."""
     like = dict(like)
+    if version < 6:
+        like = {name: array for name, array in like.items() if name not in SINCE_6}
+        like["series"] = np.zeros(like["series"].shape, SERIES_5)
+        like["calibrations"] = np.zeros(DETECTORS_5, CALIBRATION)
+        like["events"], like["faults"] = (np.zeros(like[name].shape, EVENT_5) for name in ("events", "faults"))
     if version < 5:
         like = {name: array for name, array in like.items() if name not in SINCE_5}
         like["calibrations"], like["nights"] = np.zeros(DETECTORS_4, CALIBRATION_4), np.zeros(NIGHTS, NIGHT_4)
@@ -123,6 +140,33 @@ def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray
         like = {name: array for name, array in like.items() if name != "customers"}
         like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
     return like
+
+
+def _with_levels(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With levels that begin at nothing above the shape of the week, and no shift under way."""
+    series = np.zeros(len(arrays["series"]), SERIES)
+    for name in SERIES_5.names or ():
+        series[name] = arrays["series"][name]
+    series["unrest"] = 1.0
+    return {**arrays, "series": series, **{name: like[name].copy() for name in SINCE_6}}
+
+
+def _from_format_5(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With a detector of flow shifts that has no past."""
+    calibrations = no_past()
+    calibrations[:DETECTORS_5] = arrays["calibrations"]
+    newer = {"calibrations": calibrations}
+    for table in ("events", "faults"):
+        newer[table] = no_events(len(arrays[table]))
+        _take_events(newer[table], arrays[table])
+    return {**arrays, **newer}
+
+
+def _take_events(newer: NDArray[Any], older: NDArray[Any]) -> None:
+    """Fill events with those of an older format, which has fewer detectors."""
+    for name in older.dtype.names or ():
+        target = newer[name][:, : older[name].shape[1]] if name == "scores" else newer[name]
+        target[...] = older[name]
 
 
 def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -141,9 +185,7 @@ def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]
     newer |= {"loggers": loggers, "logger_cov": covariances}
     for table in ("events", "faults"):
         newer[table] = no_events(len(arrays[table]))
-        for name in EVENT_4.names or ():
-            target = newer[table][name][:, :DETECTORS_4] if name == "scores" else newer[table][name]
-            target[...] = arrays[table][name]
+        _take_events(newer[table], arrays[table])
         newer[table]["usual_m3h"] = newer[table]["recent_m3h"]
     return {**arrays, **newer}
 

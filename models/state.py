@@ -11,6 +11,7 @@ from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
 from models.detectors import DETECTORS
+from models.detectors.flow_shift import new_shift
 from models.features import FEATURES
 from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
@@ -167,6 +168,9 @@ class Buffers(NamedTuple):
     pressure_z: NDArray[np.float64]  # ring of 6 h
     night_flow: NDArray[np.float64]  # ring of 1 h: net inflow inside the night window
     burst_sums: NDArray[np.float64]  # (S,) residuals since burst_start_ms
+    shift: Records  # (1,) SHIFT
+    shift_slots: Records  # (N,) SHIFT_SLOT: a ring of 24 h
+    shift_rests: NDArray[np.float64]  # (N, inflows) sums of residuals beside it
     nights: Records  # (56,) NIGHT
     night_level: Records  # (1,) NIGHT_LEVEL
     calibrations: Records  # (detectors,) CALIBRATION
@@ -180,10 +184,10 @@ class Buffers(NamedTuple):
 
 
 def new_buffers(
-    channels: int, customers: int, series: int, loggers: int, slot_minutes: int, lateness_minutes: int
+    channels: int, customers: int, inflows: int, loggers: int, slot_minutes: int, lateness_minutes: int
 ) -> Buffers:
     """Fresh state; the calibrations start from a cautious prior worth five days."""
-    slots_of_week = 7 * 1440 // slot_minutes
+    series, slots_of_week = inflows + loggers, 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
     row, channel = np.zeros(1, ROW), np.zeros(channels, CHANNEL)
     for name in ("frontier_ms", "day", "night_day", "night_start_ms", "night_shift_ms", "burst_start_ms"):
@@ -198,9 +202,11 @@ def new_buffers(
     lines = np.zeros(series, SERIES)
     for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
+    lines["unrest"] = 1.0
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
     compared, covariances = new_loggers(loggers)
+    shift, shift_slots, shift_rests = new_shift(slot_minutes, inflows)
     return Buffers(
         row=row,
         channels=channel,
@@ -218,6 +224,9 @@ def new_buffers(
         pressure_z=np.full(six_hours, np.nan),
         night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
         burst_sums=np.zeros(series),
+        shift=shift,
+        shift_slots=shift_slots,
+        shift_rests=shift_rests,
         nights=new_nights(NIGHTS),
         night_level=new_night_level(),
         calibrations=no_past(),

@@ -16,6 +16,7 @@ class Profile:
     def __init__(self):
         self.series = np.zeros(1, SERIES)
         self.series["mean_level"] = np.nan
+        self.series["unrest"] = 1.0
         self.levels, self.weeks = np.zeros(SLOTS, np.float32), np.zeros(SLOTS, np.uint8)
         self.spreads, self.hours = np.zeros(SPREAD_BINS, np.float32), np.zeros(SPREAD_BINS, np.float32)
 
@@ -23,7 +24,7 @@ class Profile:
         k %= SLOTS
         spread_bin = k % 24 + (24 if k // 24 >= 5 else 0)
         self.series["value"] = value
-        expect(self.series[0], self.levels, self.weeks, self.spreads, k, spread_bin, 1.0, known)
+        expect(self.series[0], self.levels, self.weeks, self.spreads, self.hours, k, spread_bin, 1.0, known)
         out = self.series[0].copy()
         learn(self.series[0], self.levels, self.weeks, self.spreads, self.hours, k, spread_bin, known, 1.0, teach)
         return out
