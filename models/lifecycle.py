@@ -56,6 +56,7 @@ LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size 
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
 AMENDED: Final = 0.05  # of the loss: so much that late readings have brought is worth a revision
+SURE_SPREADS: Final = 3.0  # that a neighbour must have lost in the sum of its slots
 VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 
@@ -71,7 +72,9 @@ def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int, by_step
         if not by_step:
             gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
         loss = -gained / slots
-        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > b.series[s]["spread"]:
+        # of few slots a mean says little
+        sure = b.series[s]["spread"] * max(1.0, SURE_SPREADS / np.sqrt(slots))
+        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > sure:
             return s
     return -1
 
@@ -155,9 +158,8 @@ def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
 
 @njit(cache=False)
 def ended_tonight(events: Records, drop_m3h: float) -> int:
-    """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size; -1: of all.
-
-    What is gone of one leak must not end the other.
+    """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size, or, nearer still,
+    all of them together (-1). What is gone of one leak must not end the other.
     """
     best, nearest, total, count = -1, np.inf, 0.0, 0
     for i in range(events.shape[0]):
@@ -168,7 +170,7 @@ def ended_tonight(events: Records, drop_m3h: float) -> int:
         distance = abs(events[i]["reported_m3h"] - drop_m3h)
         if distance < nearest:
             best, nearest = i, distance
-    if count < 2 or drop_m3h <= 0.0 or drop_m3h >= (1.0 - GONE) * total:
+    if count < 2 or drop_m3h <= 0.0 or abs(total - drop_m3h) < nearest:
         return -1
     return best
 

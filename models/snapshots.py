@@ -21,9 +21,9 @@ from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, no_events
 from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-# 6: a level beside the shape of the week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do against their own past,
-# and their events apart from leaks; 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of
-# the DMA's facts
+# 6: a level beside the shape of the week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the use
+# of their days; 4: what meters do against their own past, and their events apart from leaks; 3: of a customer meter only what
+# is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
 FORMAT: Final = 6
 READABLE: Final = (2, 3, 4, 5, 6)
 
@@ -108,17 +108,27 @@ def restore(
         flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
-    if header.format == 2:
-        arrays = _from_format_2(arrays, dma, is_customer)
-    if header.format < 4:
-        arrays = _from_format_3(arrays, dma)
-    if header.format < 5:
-        arrays = _from_format_4(arrays, newest)
-    elif header.format == 5:
-        arrays = _from_format_5(arrays)
-    if header.format < 6:
-        arrays = _with_levels(arrays, newest)
+    arrays = _renewed(header.format, arrays, newest, dma, is_customer)
     return {name: arrays[name] for name in newest}
+
+
+def _renewed(
+    version: int,
+    arrays: dict[str, NDArray[Any]],
+    newest: dict[str, NDArray[Any]],
+    dma: str,
+    is_customer: NDArray[np.bool_],
+) -> dict[str, NDArray[Any]]:
+    """Arrays of a snapshot of an older format made into today's, format by format."""
+    if version == 2:
+        arrays = _from_format_2(arrays, dma, is_customer)
+    if version < 4:
+        arrays = _from_format_3(arrays, dma)
+    if version < 5:
+        arrays = _from_format_4(arrays, newest)
+    elif version == 5:
+        arrays = _from_format_5(arrays)
+    return _with_levels(arrays, newest) if version < 6 else arrays
 
 
 def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.ensemble import IsolationForest
 
 from models import loop, pressure_loop
-from models.detectors import DETECTORS, night_flow
+from models.calibration import end_day, observe, threshold
+from models.detectors import DETECTORS, ISOLATION, isolation, night_flow
 from models.detectors.night_flow import consume, evidence
+from models.features import FEATURES
 from models.night_level import new_nights
-from models.state import NIGHTS
+from models.state import NIGHTS, ROW, no_past
 from tests.synthetic import DAY, daily, make_site, readings, run, step_between
+from training.fit import flatten
 
 DAYS = 40
 
@@ -46,6 +50,22 @@ def test_the_loop_runs_every_detector(detector):
 
 def test_the_isolation_forest_is_silent_without_a_model(detections):
     assert (detections["scores"][:, 2] == 0).all()
+
+
+def test_the_isolation_forest_has_no_word_on_a_slot_without_an_excess():
+    """Nor has a day of such slots a maximum: zeros among them put the threshold above every score."""
+    rng = np.random.default_rng(0)
+    forest = flatten(IsolationForest(n_estimators=10, random_state=0).fit(rng.normal(size=(300, len(FEATURES)))))
+    row, features = np.zeros(1, ROW), np.zeros(len(FEATURES), np.float32)
+    row["forest_score"] = np.nan
+    assert np.isnan(isolation.update(row[0], features, forest, 0.25))
+    features[1] = isolation.MIN_MEAN_Z
+    assert 0 < isolation.update(row[0], features, forest, 0.25) <= 1
+    known = no_past()[ISOLATION : ISOLATION + 1]
+    for day in range(60):
+        observe(known[0], 0.6 if day % 3 == 0 else np.nan)
+        end_day(known[0], 600.0, True)
+    assert threshold(known[0], 600.0) < 0.75
 
 
 def night_rests(values, day=20_000):

@@ -59,6 +59,18 @@ def test_a_burst_is_raised_within_two_hours_and_clears_after_repair(site, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_the_repair_of_one_leak_does_not_end_another(site, seed):
+    first = step_between(DAYS, 24 * DAY + 40, 31 * DAY + 40, 16.0)
+    second = step_between(DAYS, 27 * DAY + 60, 37 * DAY + 40, 9.0)
+    alerts = run(site, daily(readings(DAYS, seed, b=first + second)))[0]
+    assert raised(alerts) == [("burst", "B")] * 2
+    ended = {a.started_at: a.ended_at for a in alerts if a.event == "cleared"}
+    large, small = sorted(ended)
+    assert abs(ended[large] - slot_time(31 * DAY + 40)) < 12 * 3_600_000
+    assert abs(ended[small] - slot_time(37 * DAY + 40)) < 12 * 3_600_000
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_a_slow_leak_is_found_at_night_and_is_one_alert(site, seed):
     leak = np.zeros(60 * DAY)
     leak[30 * DAY : 50 * DAY] = np.minimum(6.0, 6.0 * np.arange(20 * DAY) / (7 * DAY))

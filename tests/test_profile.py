@@ -82,7 +82,7 @@ def test_without_teaching_only_the_drift_follows(trained):
     for k in range(6 * SLOTS, 6 * SLOTS + 24):
         trained.slot(k, pattern(k) + 5, teach=False)
     np.testing.assert_array_equal(trained.levels, before)
-    assert trained.series["drift"][0] > 2
+    assert trained.series["drift"][0] > 1.5
 
 
 def test_flow_back_from_a_low_is_no_excess(trained):

@@ -33,7 +33,7 @@ _HOUR_MEAN: Final = FEATURES.index("flow_z_mean_1h")
 def statistic(
     scores: NDArray[np.float64], features: NDArray[np.float32], ends_ms: NDArray[np.int64], slot_ms: int
 ) -> NDArray[np.float64]:
-    """(n,) as `models.detectors.isolation.update` has it: scores averaged over about an hour, 0 without an excess of flow.
+    """(n,) as `models.detectors.isolation.update` has it: scores averaged over about an hour, NaN without an excess of flow.
 
     After a gap of rows the mean begins anew.
     """
@@ -43,18 +43,18 @@ def statistic(
     for now, begins in zip(scores.tolist(), fresh.tolist(), strict=True):
         mean = now if begins else mean + gain * (now - mean)
         smooth.append(mean)
-    return np.where(features[:, _HOUR_MEAN] < MIN_MEAN_Z, 0.0, np.array(smooth, np.float64))
+    return np.where(features[:, _HOUR_MEAN] < MIN_MEAN_Z, np.nan, np.array(smooth, np.float64))
 
 
 def daily_maxima(
     values: NDArray[np.float64], ends_ms: NDArray[np.int64], slot_ms: int, timezone: str
 ) -> NDArray[np.float64]:
-    """(days,) largest value of each local day that has at least half of its slots."""
+    """(days,) largest value of each local day that has at least half of its slots; NaN where none has a value."""
     if not len(values):
         return np.zeros(0)
     days = LocalTime(timezone).ms(ends_ms - slot_ms).astype(np.int64) // DAY_MS
     _, starts, sizes = np.unique(days, return_index=True, return_counts=True)
-    return np.maximum.reduceat(values, starts)[sizes >= MIN_SHARE * DAY_MS / slot_ms]
+    return np.fmax.reduceat(values, starts)[sizes >= MIN_SHARE * DAY_MS / slot_ms]
 
 
 def level(mean: float, sd: float, return_days: float) -> float:
@@ -67,9 +67,10 @@ def level(mean: float, sd: float, return_days: float) -> float:
 def calibrated(maxima: NDArray[np.float64], later: NDArray[np.float64], return_days: float) -> ScoreCalibration | None:
     """From daily maxima of the period `calibrate`, and `later` of `report`; None of fewer than MIN_DAYS with an excess.
 
-    A day without an excess of flow counts as 0, as it does in the engine: days with and days without make the spread wide.
+    A day without an excess of flow says nothing, as in the engine.
     """
-    if (maxima > 0).sum() < MIN_DAYS:
+    maxima = maxima[np.isfinite(maxima)]
+    if len(maxima) < MIN_DAYS:
         return None
     mean, sd = float(maxima.mean()), float(maxima.std())
     limit = level(mean, sd, return_days)

@@ -2,8 +2,8 @@
 
 Leaks are added to the DMAs' own readings in the period `calibrate`, and the engine judges them anew. A trial fits a forest
 on the period `fit`, takes its threshold from the clean days of `calibrate`, and counts the slots with a leak that pass it.
-Nothing of the period `report` is looked at. The same number of trials and seed give the same settings; a limit of time gives
-as many trials as the machine makes in it.
+No slot of the period `report` is looked at; only how large the added leaks are follows from the whole history's mean. The
+same number of trials and seed give the same settings; a limit of time gives as many trials as the machine makes in it.
 """
 
 from __future__ import annotations
@@ -184,6 +184,7 @@ def _share_found(
         features, ends = np.ascontiguousarray(clean.features[which]), clean.ends_ms[which]
         values = statistic(score(forest, features), features, ends, clean.slot_ms)
         maxima = daily_maxima(values, ends, clean.slot_ms, clean.timezone)
+        maxima = maxima[np.isfinite(maxima)]
         days = return_days or clean.return_days
         limit = level(float(maxima.mean()), float(maxima.std()), days) if len(maxima) else math.inf
         passed = statistic(score(forest, leaky.features), leaky.features, leaky.ends_ms, clean.slot_ms) > limit

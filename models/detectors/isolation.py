@@ -23,7 +23,11 @@ MIN_MEAN_Z: Final = 1.0  # of the last hour
 
 @njit(cache=False)
 def update(row: Record, features: NDArray[np.float32], forest: Forest, slot_hours: float) -> float:
-    """Anomaly score averaged over about an hour; 0 when the flow is not above expectation, NaN when it can't tell."""
+    """Anomaly score averaged over about an hour; NaN when the flow is not above expectation, or it can't tell.
+
+    A day that never had an excess has no maximum. Were it 0, the spread of the daily maxima would be so wide that no score
+    could pass the threshold: in 502,455 slots of 18 DMAs none did (2026-11-28).
+    """
     if forest.depths.shape[0] == 0:
         return np.nan
     for i in range(features.shape[0]):
@@ -31,5 +35,5 @@ def update(row: Record, features: NDArray[np.float32], forest: Forest, slot_hour
             return np.nan
     row["forest_score"] = ewma(row["forest_score"], score_row(forest, features), min(1.0, slot_hours))
     if features[1] < MIN_MEAN_Z:
-        return 0.0
+        return np.nan
     return row["forest_score"]
