@@ -47,6 +47,7 @@ from models.state import Buffers
 
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
 SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
+SEEPING_MS: Final = 6 * HOUR_MS  # what took longer to show, and is no step, is for leak detection rather than for a crew
 RECENT_HOURS: Final = 3.0
 USUAL_HOURS: Final = 48.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
@@ -61,16 +62,11 @@ VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 
 @njit(cache=False)
-def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int, by_step: bool) -> int:
-    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation).
-
-    `by_step`: since the burst's start, else in the flow shift's window.
-    """
+def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int) -> int:
+    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation)."""
     newest, length = b.shift[0]["count"], b.shift_slots.shape[0]
     for s in range(1, p.inflows):
-        gained = b.burst_sums[s]
-        if not by_step:
-            gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
+        gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
         loss = -gained / slots
         # of few slots a mean says little
         sure = b.series[s]["spread"] * max(1.0, SURE_SPREADS / np.sqrt(slots))
@@ -93,13 +89,10 @@ def raise_burst(
     """A new burst or boundary valve when the evidence suffices and no young one explains it; returns the new count."""
     row, shift = b.row[0], b.shift[0]
     by_step = scores[BURST] >= THRESHOLD or (scores[ISOLATION] >= THRESHOLD and scores[BURST] >= CORROBORATED)
-    by_step = by_step and row["burst_slots"] > 0
-    if not by_step and scores[FLOW_SHIFT] < THRESHOLD:
+    if shift["slots"] == 0 or (not by_step and scores[FLOW_SHIFT] < THRESHOLD):
         return count
-    if by_step:
-        excess, start_ms, slots = burst.excess_m3h(row, b.series[0], b.flow_z), row["burst_start_ms"], row["burst_slots"]
-    else:
-        excess, start_ms, slots = shift["excess_m3h"], shift["start_ms"], np.int32(shift["slots"])
+    # a CUSUM that noise had begun to fill says a step began too early, and is too small
+    excess, start_ms, slots = shift["excess_m3h"], shift["start_ms"], np.int32(shift["slots"])
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
@@ -121,8 +114,9 @@ def raise_burst(
             grow(b, event, excess, scores)
             forget_flow(b)
             return count
-    neighbour = losing_neighbour(b, p, excess, slots, by_step)
-    kind = BURST_EVENT if neighbour < 0 else BOUNDARY_VALVE
+    neighbour = losing_neighbour(b, p, excess, slots)
+    is_seeping = not by_step and slots * p.slot_ms > SEEPING_MS
+    kind = BOUNDARY_VALVE if neighbour >= 0 else NIGHT_FLOW_LEAK if is_seeping else BURST_EVENT
     i = open_event(b, kind, start_ms, slot_end_ms, excess)
     if i < 0:
         return count
