@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +16,7 @@ from models.schema import Readings, Scope
 from models.state import DETECTION
 from streams.archive_batch import Collector
 from streams.detections import pack_detections
+from streams.records import Record
 from streams.topics import ALERTS, COMMANDS, DETECTIONS, READINGS
 from tests.synthetic import SLOT_MS, START_MS, make_site, readings
 from tests.test_cloudevents import ALERT
@@ -25,18 +25,6 @@ from training.archive import REJECTS, STATE, Archive
 SITE = make_site()
 PARTITION = {"A": 0, "B": 1, "C": 1}
 DAY_MS = 86_400_000
-
-
-class Record(NamedTuple):
-    """As kafka-python's."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
 
 
 class Log:
