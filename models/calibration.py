@@ -44,7 +44,7 @@ CALIBRATION = np.dtype(
 )
 _SQRT6_PI: Final = 0.7796968012336761
 _EULER: Final = 0.5772156649015329
-_MEMORY_DAYS: Final = 90.0
+MEMORY_DAYS: Final = 90.0
 
 
 @njit(cache=False)
@@ -98,7 +98,7 @@ def learn(calibration: Record, return_days: float, day_max: float) -> None:
     if day_max < 0.0:
         return
     day_max = min(day_max, threshold(calibration, return_days))
-    gain = 1.0 / min(calibration["days"] + 1.0, _MEMORY_DAYS)
+    gain = 1.0 / min(calibration["days"] + 1.0, MEMORY_DAYS)
     delta = day_max - calibration["mean"]
     calibration["mean"] += gain * delta
     calibration["variance"] = (1.0 - gain) * (calibration["variance"] + gain * delta * delta)

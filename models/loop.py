@@ -90,6 +90,7 @@ def detect(
     forest: Forest,
     features: NDArray[np.float32],
     scores: NDArray[np.float32],
+    statistics: NDArray[np.float64],
     slot_start_ms: int,
     day: int,
     minute: int,
@@ -100,6 +101,7 @@ def detect(
     row = b.row[0]
     night_over = False
     scores[NIGHT_FLOW] = 0.0
+    statistics[:] = np.nan
     # a holiday's night is no weekday's, and when the clock changes the window lasts an hour less or more
     in_window = p.night_start_min <= minute < p.night_end_min and kind <= BESIDE
     if in_window and b.nights[day % b.nights.shape[0]]["day"] != day:
@@ -108,15 +110,16 @@ def detect(
             row["night_best_m3h"], row["night_start_ms"] = np.inf, slot_start_ms
         night_flow.collect(row, b.night_flow, b.series[0]["value"] - known)
         if minute + p.slot_ms // MINUTE_MS >= p.night_end_min:
-            statistic = night_flow.update(row, b.night_level[0], b.nights, b.series[0]["mean_level"])
-            scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistic)
+            statistics[NIGHT_FLOW] = night_flow.update(row, b.night_level[0], b.nights, b.series[0]["mean_level"])
+            scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistics[NIGHT_FLOW])
             row["night_day"] = NEVER
             night_over = True
     night_level.note_slot(b.night_level[0], b.series[0]["value"] - known)
     limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
-    statistic = burst.update(row, b.series, b.burst_sums, p.inflows, slot_start_ms, limit)
-    scores[BURST] = calibrated(b, p, BURST, statistic)
-    scores[ISOLATION] = calibrated(b, p, ISOLATION, isolation.update(row, features, forest, p.slot_hours))
+    statistics[BURST] = burst.update(row, b.series, b.burst_sums, p.inflows, slot_start_ms, limit)
+    scores[BURST] = calibrated(b, p, BURST, statistics[BURST])
+    statistics[ISOLATION] = isolation.update(row, features, forest, p.slot_hours)
+    scores[ISOLATION] = calibrated(b, p, ISOLATION, statistics[ISOLATION])
     return night_over
 
 
@@ -197,6 +200,7 @@ def close_slots(
     """
     row = b.row[0]
     written = count = NONE_YET
+    past = np.empty((b.calibrations.shape[0], 2))
     for i in range(values.shape[0]):
         end_ms = closed_ms + (i + 1) * p.slot_ms
         row["frontier_ms"] = end_ms
@@ -226,18 +230,22 @@ def close_slots(
             note_gap(b, missing, partial, end_ms)
         out = detections[written]
         push_rings(b, p, out["features"])
-        night_over = detect(b, p, forest, out["features"], out["scores"], end_ms - p.slot_ms, day, minute, kind, known)
+        night_over = detect(
+            b, p, forest, out["features"], out["scores"], out["statistics"], end_ms - p.slot_ms, day, minute, kind, known
+        )
         out["scores"][PRESSURE_STEP] = out["scores"][PRESSURE_TREND] = 0.0
         said = (-1, -1, -1, 0)
         if b.loggers.shape[0] > 0:
             width = (
                 np.inf if kind > BESIDE and minute < p.night_end_min else WIDTHS[kind]
             )  # no night of theirs says anything
-            said = observe_pressure(b, p, out["scores"], end_ms, day, minute, width, is_new_day)
+            said = observe_pressure(b, p, out["scores"], out["statistics"], end_ms, day, minute, width, is_new_day)
         note_detection(b, out, end_ms, coverage)
         written += 1
 
         before = count
+        for d in range(past.shape[0]):
+            past[d, 0], past[d, 1] = b.calibrations[d]["mean"], b.calibrations[d]["days"]
         count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
         if night_over:
             count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
@@ -246,6 +254,10 @@ def close_slots(
             count = conclude_pressure(
                 b, p, out["scores"], said, end_ms, minute, kind < UNUSUAL, coverage, transitions, before, count
             )
+        for d in range(past.shape[0]):  # since `before` only an alarm has taught a calibration anything
+            own = b.calibrations[d]
+            out["alarmed"][d] = 0 if own["mean"] == past[d, 0] else (1 if own["days"] > past[d, 1] else 2)
+        out["leak_open"] = is_any_leak_open(b.events)
         learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
     return written, count
 

@@ -39,11 +39,20 @@ def fill_loggers(b: Buffers, p: Params, slot_end_ms: int) -> None:
 
 @njit(cache=False)
 def observe_pressure(
-    b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, day: int, minute: int, width: float, is_new: bool
+    b: Buffers,
+    p: Params,
+    scores: NDArray[np.float32],
+    statistics: NDArray[np.float64],
+    slot_end_ms: int,
+    day: int,
+    minute: int,
+    width: float,
+    is_new: bool,
 ) -> tuple[int, int, int, int]:
     """Compare the loggers in the slot that begins at `minute` of the local `day`, the first of its day where `is_new`.
 
-    `width`: of this kind of day, in usual spreads; infinite where the slot is no evidence. Fills the scores of pressures.
+    `width`: of this kind of day, in usual spreads; infinite where the slot is no evidence. Fills the scores and statistics
+    of pressures.
     Returns the logger that shows a step most and the next, that of the trend, and the days since it began; -1 for none.
 
     A step, judged in every slot, says nothing before its threshold rests on quiet days of this DMA.
@@ -63,6 +72,7 @@ def observe_pressure(
         elif is_new:
             statistic, growing, days = pressure_trend.update(b.loggers, b.nights, day - 1, level)
         calibration.observe(own, statistic)
+        statistics[detector] = statistic
         is_known = detector != PRESSURE_STEP or own["days"] >= PRIOR_DAYS + LEAST_DAYS
         scores[detector] = calibration.score(statistic, level) if is_known else 0.0
     return sudden, following, growing, days

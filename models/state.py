@@ -144,9 +144,14 @@ DETECTION = np.dtype(
         ("learnable", "?"),  # no event open and past warm-up: fit for training
         ("features", "<f4", (len(FEATURES),)),
         ("scores", "<f4", (len(DETECTORS),)),  # 0.5 is the threshold
+        ("statistics", "<f8", (len(DETECTORS),)),  # what the scores were made of, NaN where a detector was silent
+        ("alarmed", "u1", (len(DETECTORS),)),  # 1: its calibration has learned an alarm of this slot; 2: by a fixed share
+        ("leak_open", "?"),  # a leak event is open at the end of the slot
     ]
 )
-"""One closed slot, as published to detections.v1."""
+"""One closed slot; published to detections.v1 but for `INNER`."""
+INNER: Final = ("statistics", "alarmed", "leak_open")
+"""Of a DETECTION what only training reads: with them calibrations are learned again, knowing the labels."""
 
 
 class Buffers(NamedTuple):
