@@ -36,6 +36,9 @@ _DTYPES: Final[dict[str, Any]] = {"nodes": np.int64, "path": np.float64, "roots"
 _OF_REFERENCE: Final[dict[str, Any]] = {"drift_edges": np.float32, "drift_counts": np.int32, "drift_levels": np.float64}
 """Members of arrays.npz that are only there with a reference; flat, in C order. Since 2026-11-28."""
 _Time = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
+_Level = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+"""Of a statistic: none is negative, and with far more than any has the square would overflow."""
+_Days = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -67,10 +70,10 @@ class LeftOutWindow(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
 class ScoreCalibration(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """What later days of one DMA, which the forest was not fitted on, say of its score (`models.calibration`'s law)."""
 
-    mean: float
+    mean: _Level
     """Of the daily maxima of the isolation detector's statistic, over the period `calibrate`."""
-    sd: float
-    days: int
+    sd: _Level
+    days: _Days
     return_days: float
     """Of the alert budget."""
     threshold: float
@@ -79,6 +82,35 @@ class ScoreCalibration(msgspec.Struct, rename="camel", frozen=True, kw_only=True
     """Days of the period `report`, of which nothing was chosen."""
     report_alarms: int = 0
     """Of these, with a maximum above the threshold; report_days / return_days are expected."""
+
+
+class DetectorCalibration(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What the days that labels leave say of one detector's statistic in one DMA (`models.calibration`'s law)."""
+
+    mean: _Level
+    """Of the daily maxima; the prior is in it and in `sd`, and fades."""
+    sd: _Level
+    days: _Days
+    """Days and alarms learned."""
+    return_days: float
+    """Of the alert budget."""
+    threshold: float
+    """Passed once in `return_days`."""
+    engine_threshold: float
+    """What an engine that knows no label has learned of the same past."""
+    days_excluded: int = 0
+    """Left out, at least for the most part, as a label or planned work explains them."""
+    alarms: int = 0
+    """Learned as noise: of no label,"""
+    alarms_normal: int = 0
+    """and of one that calls it normal."""
+    alarms_excluded: int = 0
+    """Not learned: of leaks, planned work, meter faults, unknown outcomes."""
+
+    @property
+    def is_changed(self) -> bool:
+        """True where labels have changed what was learned."""
+        return self.threshold != self.engine_threshold
 
 
 class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -120,6 +152,8 @@ class Manifest(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """`fit`, `calibrate`, `report`: ends of the first and the last slot used."""
     calibration: dict[str, ScoreCalibration] = {}
     """By DMA."""
+    detectors: dict[str, dict[str, DetectorCalibration]] = {}
+    """DMA -> detector's name -> what labels make of it; of those that have spoken, but the isolation forest's own."""
     search: dict[str, float] = {}
     """How the settings were found; empty where they were given."""
     reference: ReferenceFacts | None = None

@@ -97,7 +97,12 @@ def learn(calibration: Record, return_days: float, day_max: float) -> None:
     """Take one day's maximum, at most the threshold, into mean and variance; -1 is no day."""
     if day_max < 0.0:
         return
-    day_max = min(day_max, threshold(calibration, return_days))
+    take(calibration, min(day_max, threshold(calibration, return_days)))
+
+
+@njit(cache=False)
+def take(calibration: Record, day_max: float) -> None:
+    """Take one day's maximum into mean and variance as it is."""
     gain = 1.0 / min(calibration["days"] + 1.0, MEMORY_DAYS)
     delta = day_max - calibration["mean"]
     calibration["mean"] += gain * delta

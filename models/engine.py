@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from models import explain
 from models.customers import AFTER_DAYS, DAY_MS, RING_DAYS, judge_day
-from models.detectors import ISOLATION
 from models.faults import customer_transition
 from models.forest import EMPTY
 from models.gaps import amend_all
 from models.loop import close_until
 from models.network import longest_lateness_minutes
 from models.params import channel_rows, params_of
+from models.relearn import take_over
 from models.schema import BAD, FLOW, NEVER, Alert, Readings, Records
 from models.slots import LATE, PENDING, admit, fit_ring
 from models.snapshots import restore, snapshot
-from models.state import DETECTION, EVENT, Buffers, new_buffers, no_past
+from models.state import DETECTION, EVENT, Buffers, new_buffers
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -91,6 +91,7 @@ class Engine:
         self._pending: Records = np.zeros(ROOM, PENDING)
         self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest
+        take_over(self._buffers.calibrations, dma, bundle)
 
     @property
     def watermark_ms(self) -> int:
@@ -107,12 +108,13 @@ class Engine:
         """Judge with this model, or with none, from the next slot that closes on; alerts name it from there on.
 
         What the old model's scores have left behind goes with them: the mean of the last hour, and the calibration of the
-        forest's score, which begins again at its cautious prior as with a site's first model. So nothing of a model that was
-        rolled back lives on, and what comes after depends only on when each model came.
+        forest's score, which begins with what the new one's training says, or at its cautious prior. Other detectors begin
+        anew where labels have made a difference (`models.relearn.take_over`). What comes after depends only on when each
+        model came.
         """
+        take_over(self._buffers.calibrations, self.dma, bundle, self.bundle)
         self.bundle, self._forest = bundle, EMPTY if bundle is None else bundle.forest
         self._buffers.row["forest_score"] = np.nan
-        self._buffers.calibrations[ISOLATION] = no_past()[ISOLATION]
 
     def step(self, readings: Readings, origin: Literal["live", "replay"] = "live") -> StepResult:
         """Take readings in order of arrival, close what is complete, judge it.

@@ -177,11 +177,14 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
     manifests = [model.trained[0].bundle.manifest for model in models]
     by_dma = {dma: (m.left_out_by_dma[dma], m.left_out_hours[dma]) for m in manifests for dma in m.left_out_by_dma}
     used = sum(len(m.left_out_windows) for m in manifests)
-    reasons = sorted({period.reason for period in known})
+    normal = sum(period.is_normal for period in known)
+    reasons = sorted({period.reason for period in known if not period.is_normal})
     click.echo(
-        f"known periods: {len(known)}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, each with "
+        f"known periods: {len(known) - normal}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, each with "
         f"{recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
     )
+    if normal:
+        click.echo(f"kept, as a label calls them normal: {normal}")
     for dma, (slots, hours) in sorted(by_dma.items())[:MOST_LINES]:
         click.echo(f"left out of {dma}: {said(slots, hours)}")
     if len(by_dma) > MOST_LINES:
@@ -196,6 +199,7 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
 
 
 def _say_model(site: Path, model: Model) -> None:
+    from training.card_calibration import changed_by_labels  # noqa: PLC0415
     from training.registry import scope_folder  # noqa: PLC0415
 
     m = model.trained[0].bundle.manifest
@@ -206,6 +210,9 @@ def _say_model(site: Path, model: Model) -> None:
         expected = sum(c.report_days / c.return_days for c in m.calibration.values())
         line += f"; held back: {alarms} of {days} days above the threshold, {expected:.1f} expected"
     click.echo(line)
+    changed = changed_by_labels(m)
+    if changed:
+        click.echo(f"  {changed}")
     if m.search:
         click.echo(
             f"  search: {m.search['trials']:.0f} trials in {model.search_seconds:.0f} s: {m.settings}; finds "

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.schema import ModelRef
+from models.state import INNER
 from models.wire import FOREIGN, brief, shown
 
 MAGIC: Final = b"NLD1"
@@ -61,8 +62,8 @@ def pack_detections(
 
 @functools.lru_cache(maxsize=8)
 def _columns(dtype: np.dtype[np.void]) -> tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]:
-    """Name, little-endian type and shape of one row of each column."""
-    fields = ((name, dtype[name]) for name in dtype.names or ())
+    """Name, little-endian type and shape of one row of each published column."""
+    fields = ((name, dtype[name]) for name in dtype.names or () if name not in INNER)
     return tuple((name, kind.base.newbyteorder("<"), kind.shape) for name, kind in fields)
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from models.detectors import DETECTORS
 from models.engine import Engine, StepResult
 from models.features import FEATURES
-from models.network import Site
+from models.network import Site, longest_lateness_minutes
 from models.routing import split
 from models.schema import Alert
 from training.coverage import Coverage
@@ -74,13 +74,17 @@ def run_side_by_side(
     windows: Iterable[Window],
     on_result: Callable[[int, str, StepResult], None],
     dmas: Collection[str] | None = None,
+    *,
+    after_training: bool = False,
 ) -> None:
     """As `run`, for one network under several settings or models: `on_result(place of the contestant, dma, result)`.
 
-    `dmas`: only these.
+    `dmas`: only these. `after_training`: each engine begins without a model and takes its bundle into use behind the
+    bundle's training, as where it is promoted: what its calibrations were learned from is past, and not learned once more.
     """
     engines: dict[tuple[int, int], Engine] = {}
     network = contestants[0][0]
+    lateness_ms = longest_lateness_minutes(network.meters) * 60_000
     subscribers = network.subscribers()
     for window in windows:
         for row, readings in split(window.readings, subscribers):
@@ -88,9 +92,18 @@ def run_side_by_side(
             if dmas is not None and dma not in dmas:
                 continue
             for place, (site, bundle) in enumerate(contestants):
+                own = bundle.get(dma) if isinstance(bundle, Mapping) else bundle
                 if (place, row) not in engines:
-                    engines[place, row] = Engine(site, dma, bundle.get(dma) if isinstance(bundle, Mapping) else bundle)
-                on_result(place, dma, engines[place, row].step(readings, "replay"))
+                    engines[place, row] = Engine(site, dma, None if after_training else own)
+                engine, rest = engines[place, row], readings
+                if own is not None and engine.bundle is not own:
+                    # so much later, all slots of the training are closed
+                    first = np.searchsorted(readings["time_ms"], own.manifest.trained_until_ms + lateness_ms, "right")
+                    if first < len(readings):
+                        on_result(place, dma, engine.step(readings[:first], "replay"))
+                        engine.use(own)
+                        rest = readings[first:]
+                on_result(place, dma, engine.step(rest, "replay"))
 
 
 def backtest(

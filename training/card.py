@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from models.bundle import CARD, Manifest, ReferenceFacts, ScoreCalibration
+from training.card_calibration import HEADING, detector_rows
 
 if TYPE_CHECKING:
     from training.fit import Trained
@@ -53,6 +54,7 @@ def card(manifest: Manifest, *, figure: bool = False, search_seconds: float = 0.
         *_left_out(m),
         *_settings(m, search_seconds),
         *_later(m),
+        *_detectors(m),
         *_limits(m),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -170,8 +172,22 @@ def _later(m: Manifest) -> list[str]:
         f"Held back: {alarms} of {days} days pass the threshold of the alert budget; {expected:.1f} are expected by chance.",
         "",
         *_table(("DMA", "days", "threshold", "once in, days", "days above, held back", "expected"), of),
-        "The engine does not take this threshold over: it calibrates the score on each DMA's own past, and begins anew with",
-        "every model.",
+        "An engine begins with this when the model comes, and goes on with each DMA's own days.",
+        "",
+    ]
+
+
+def _detectors(m: Manifest) -> list[str]:
+    if not m.detectors:
+        return []
+    return [
+        "## Thresholds of the other detectors",
+        "",
+        "Learned from the same past until the end of `calibrate`, as the engine does, but knowing the labels: alarms and days",
+        "that a label or planned work explains are left out, and alarms that a label calls normal count with all they were.",
+        "",
+        *_table(HEADING, detector_rows(m)),
+        "An engine takes over what labels have changed; of the rest it has the same, and newer.",
         "",
     ]
 

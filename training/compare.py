@@ -1,7 +1,7 @@
 """Champion against challenger: the same readings, the same known leaks, one causal pass, judged on a held-back period.
 
 Held back means that neither was trained on it: it begins after the last slot of both. Both see all of the history before
-it, as a worker would have. A challenger is worse, with a margin m (0.1 unless told), where one of these holds:
+it, as a worker would have, and judge from the end of their training on. A challenger is worse, with a margin m (0.1 unless told), where one of these holds:
 
 - it finds a share of the leaks that is lower by more than m;
 - it raises more unexplained alarms: by more than m of the champion's, and by more than one;
@@ -92,7 +92,7 @@ def compare(
             watched[dma].add(step.detections[(ends > contest.since_ms) & (ends <= contest.until_ms)])
 
     contestants = [(site, contest.champion), (site, contest.challenger)]
-    run_side_by_side(contestants, windows, keep, contest.dmas)
+    run_side_by_side(contestants, windows, keep, contest.dmas, after_training=True)
     known = None if leaks is None else [leak for leak in leaks if leak.dma in contest.dmas]
     cards = [score(site, _within(raised, contest), known, watched, rules, with_floors=False) for raised in alerts]
     rows = [{dma: _row(card["dmas"][dma], card, dma) for dma in contest.dmas} for card in cards]

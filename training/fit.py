@@ -189,6 +189,7 @@ def bundled(
         members=sorted(used),
         periods=_spans(rows, edges),
         calibration={dma: found for dma, found in calibration.items() if found is not None},
+        detectors={dma: found for dma in sorted(rows) if (found := rows[dma].detectors(until_ms))},
         search=dict(search),
         reference=None if reference is None else facts_of(reference),
     )

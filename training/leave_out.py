@@ -13,10 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import LeftOutWindow
+from models.bundle import DetectorCalibration, LeftOutWindow
 from models.network import Site
 from models.planned import BEFORE_MS, EVERYWHERE
-from training.collect import MISSING, NOT_FINITE, OPEN, WARMING, Slots
+from training.collect import FIT, MISSING, NOT_FINITE, OPEN, WARMING, Slots
+from training.detector_law import Days
 from training.drift_reference import Past
 from training.labels import HOUR_MS, KnownEvent, Leak
 
@@ -29,19 +30,27 @@ EVENT_OPEN, FEATURE_NOT_FINITE = "event open", "feature not finite"
 REASONS: Final = (
     BEFORE, AFTER, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
 )  # fmt: skip
+NORMAL: Final = "called normal"
+"""Of a known period that is kept."""
 _STATES: Final = {MISSING: DATA_MISSING, WARMING: WARMING_UP, OPEN: EVENT_OPEN, NOT_FINITE: FEATURE_NOT_FINITE}
 _EVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Known:
-    """A period of one DMA, or of all (`*`), that is not learned from; `until_ms` None: to the end of the history."""
+    """A period of one DMA, or of all (`*`), that is not learned from, unless a label calls it normal; `until_ms` None: to
+    the end of the history."""
 
     dma: str
     from_ms: int
     until_ms: int | None
     reason: str
     what: str
+
+    @property
+    def is_normal(self) -> bool:
+        """True for what a label calls normal: it is kept, although the engine had an event open."""
+        return self.reason == NORMAL
 
 
 @dataclass
@@ -60,11 +69,19 @@ class Rows:
     leak_alarms_ms: Sequence[int] = ()
     judged_ends_ms: NDArray[np.int64] | None = None
     """Slots in which a leak could have been alarmed; None: those of the rows."""
+    days: Days | None = None
+    """What the detectors' calibrations are learned from."""
+    since_ms: int = 0
+    """Nothing before it is learned from."""
 
     @property
     def left_out_hours(self) -> dict[str, float]:
         """The slots left out as hours."""
         return {reason: round(count * self.slot_ms / HOUR_MS, 2) for reason, count in self.left_out.items()}
+
+    def detectors(self, until_ms: int) -> dict[str, DetectorCalibration]:
+        """The detectors' calibrations at a time, by name."""
+        return {} if self.days is None else self.days.told(self.return_days, self.since_ms, until_ms)
 
     def past(self, until_ms: int) -> Past:
         """The training window up to a time, for the drift reference."""
@@ -79,10 +96,10 @@ def known_periods(
 ) -> list[Known]:
     """Everything that is known of a site's past, each with the recovery after it.
 
-    What an outcome calls normal is kept (`KnownEvent.is_normal`); an event whose end nobody knows is left out for its
-    recovery only. Planned work begins an hour early, as its events may.
+    What an outcome calls normal is kept (`Known.is_normal`), and has no recovery; an event whose end nobody knows is left
+    out for its recovery only. Planned work begins an hour early, as its events may.
     """
-    recovery_ms = round(recovery_hours * HOUR_MS)
+    recovery_ms, events = round(recovery_hours * HOUR_MS), list(events)
     found = [
         Known(leak.dma, leak.started_ms, None if leak.ended_ms is None else leak.ended_ms + recovery_ms, KNOWN_LEAK, leak.id)
         for leak in leaks
@@ -91,6 +108,11 @@ def known_periods(
         Known(event.dma, event.started_ms, (event.ended_ms or event.started_ms) + recovery_ms, KNOWN_EVENT, event.id)
         for event in events
         if not event.is_normal
+    ]
+    found += [
+        Known(event.dma, event.started_ms, event.ended_ms or event.started_ms, NORMAL, event.id)
+        for event in events
+        if event.is_normal
     ]
     found += [
         Known(work.dma, work.start_ms - BEFORE_MS, work.end_ms + recovery_ms, PLANNED, work.what) for work in site.planned
@@ -109,6 +131,10 @@ def clean(
 ) -> Rows:
     """The rows of one DMA that may be learned from: slots that end after `since_ms` and not after `until_ms`."""
     ends, features, states = slots.joined()
+    if slots.days is not None:
+        kept = slots.days.open_but_normal(ends) & (states == OPEN)
+        states = states.copy()
+        states[kept] = np.where(np.isfinite(features[kept]).all(axis=1), FIT, NOT_FINITE)
     why = np.zeros(len(ends), np.uint8)  # 0: learned from, else 1 + its place in REASONS
 
     def mark(which: NDArray[np.bool_], reason: str) -> None:
@@ -125,7 +151,8 @@ def clean(
     for state in (MISSING, WARMING):
         mark(states == state, _STATES[state])
     windows = []
-    for period in sorted(known, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
+    explained = [period for period in known if not period.is_normal]
+    for period in sorted(explained, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
         if period.dma in (slots.dma, EVERYWHERE):
             last = _EVER if period.until_ms is None else period.until_ms
             inside = (ends > period.from_ms) & (ends - slots.slot_ms < last)
@@ -141,6 +168,7 @@ def clean(
         slots.slot_ms, ends[why == 0], features[why == 0], return_days, timezone,
         {reason: count for reason, count in zip(REASONS, counts, strict=True) if count},
         windows, [at for at in slots.alarms_ms if first < at <= last], ends[judged],
+        slots.days, since_ms or 0,
     )  # fmt: skip
 
 

@@ -1,9 +1,8 @@
 """What later days say of a forest's score: the threshold that the alert budget allows, and whether it holds afterwards.
 
 The engine calibrates the score in each DMA on that DMA's own past (`models.calibration`); the forest never raises an alert
-alone. What is found here is the same law on the same statistic, on days that the forest was not fitted on: figures for the
-card and the measure for the search of settings, and nothing that an engine reads. It would read them with profit only in the
-first weeks after a swap, when its own calibration still stands at the cautious prior.
+alone. What is found here is the same law on the same statistic, on days that the forest was not fitted on: what the engine
+begins with when the model comes (`models.relearn`), figures for the card, and the measure for the search of settings.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def clean_rows(
     """What may be learned from, by DMA; `known` is by default the site's planned work."""
     periods = known_periods(site) if known is None else list(known)
     found = {}
-    slots = collect(site, windows, dmas, until_ms=until_ms, on_window=on_window)
+    slots = collect(site, windows, dmas, until_ms=until_ms, known=periods, on_window=on_window)
     for dma in list(slots):
         found[dma] = clean(
             slots.pop(dma), periods, since_ms=since_ms, until_ms=until_ms,
