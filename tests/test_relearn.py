@@ -17,19 +17,18 @@ from models.params import params_of
 from models.routing import split
 from models.schema import Alert, Readings
 from models.state import no_past
+from streams.published import pack_bundle
 from tests import loggers
 from tests.synthetic import DAY, SLOT_MS, START_MS, daily, make_site, readings, step_between
 from tests.test_bundle import changed, make
 from tests.test_swap import AT, FIRST, SECOND, SITE, TOPIC, everywhere, published, went
 from training.card import card
-from training.collect import OPEN, collect
 from training.detector_law import Days
 from training.fit import ForestSettings, fit
 from training.history import Window
 from training.labels import KnownEvent, Leak
 from training.leave_out import EVENT_OPEN, Known, known_periods
 from training.train import clean_rows
-from streams.published import pack_bundle
 
 DAYS = 60
 DAY_MS = 86_400_000
@@ -94,7 +93,7 @@ def test_without_labels_the_engines_own_calibrations_come_out_to_the_bit(dma: st
 def test_so_do_those_of_pressures_with_their_alarms_that_count_by_a_share() -> None:
     site = loggers.make_site()
     flow, pressure = loggers.columns(50, seed=3)
-    loggers.leak(flow, pressure, loggers.ramp(50, 35.3, 38.0, 3.0), at=2)
+    loggers.leak(flow, pressure, loggers.ramp(50, 35.3, 40.0, 1.0), at=2)
     _, steps, engine = loggers.watch(site, loggers.readings(site, flow, pressure))
     days = Days("D", SLOT_MS, site.timezone)
     for step in steps:
@@ -218,7 +217,7 @@ def test_days_that_wait_stay_with_the_engine_and_those_of_the_old_forest_do_not(
     engine = ran()
     before = engine._buffers.calibrations.copy()
     engine._buffers.calibrations["waiting"][ISOLATION] = 0.7
-    engine.use(brings(burst=law(1.0)))
+    engine.use(brings(burst=law(1.0, engine_threshold=2.5)))
     after = engine._buffers.calibrations
     for detector in (BURST, NIGHT_FLOW):
         np.testing.assert_array_equal(after[detector]["waiting"], before[detector]["waiting"])
@@ -231,11 +230,11 @@ def test_a_rollback_takes_back_what_labels_have_changed_and_no_model_leaves_the_
     engine = ran()
     before = brings(burst=law(3.0, engine_threshold=4.0))
     engine.use(before)
-    engine.use(brings(1, score=SCORE, burst=law(1.0)))
+    engine.use(brings(1, score=SCORE, burst=law(1.0, engine_threshold=2.5)))
     assert levels(engine)[BURST][0] == 1.0
     engine.use(before)
     assert levels(engine)[BURST][0] == 3.0
-    engine.use(brings(1, score=SCORE, burst=law(1.0)))
+    engine.use(brings(1, score=SCORE, burst=law(1.0, engine_threshold=2.5)))
     engine.use(None)
     assert levels(engine)[BURST][0] == 1.0
     assert engine._buffers.calibrations[ISOLATION] == no_past()[ISOLATION]
