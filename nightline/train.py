@@ -180,8 +180,8 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
     normal = sum(period.is_normal for period in known)
     reasons = sorted({period.reason for period in known if not period.is_normal})
     click.echo(
-        f"known periods: {len(known) - normal}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, each with "
-        f"{recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
+        f"known periods: {len(known) - normal}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, "
+        f"each with {recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
     )
     if normal:
         click.echo(f"kept, as a label calls them normal: {normal}")

@@ -1,4 +1,4 @@
-"""Retraining counts: what labels say of the past changes the calibrations that an engine begins with, and nothing else does."""
+"""Retraining counts: what labels say of the past changes the calibrations that an engine begins with; nothing else does."""
 
 from __future__ import annotations
 

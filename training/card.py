@@ -183,8 +183,8 @@ def _detectors(m: Manifest) -> list[str]:
     return [
         "## Thresholds of the other detectors",
         "",
-        "Learned from the same past until the end of `calibrate`, as the engine does, but knowing the labels: alarms and days",
-        "that a label or planned work explains are left out, and alarms that a label calls normal count with all they were.",
+        "Learned from the past until the end of `calibrate` as the engine does it, but knowing the labels: days and alarms",
+        "that a label or planned work explains are left out, and what a label calls normal counts as it was.",
         "",
         *_table(HEADING, detector_rows(m)),
         "An engine takes over what labels have changed; of the rest it has the same, and newer.",

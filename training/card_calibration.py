@@ -10,14 +10,14 @@ HEADING = ("DMA", "detector", "threshold", "of an engine without labels", "once 
 
 
 def detector_rows(m: Manifest) -> list[tuple[str, ...]]:
-    """One of each DMA and detector, below HEADING."""
+    """One of each DMA and detector, below HEADING; those that labels have changed first."""
+    found = [(dma, name, c) for dma, of in m.detectors.items() for name, c in of.items()]
     return [
         (
             dma, name, f"{c.threshold:.2f}", f"{c.engine_threshold:.2f}", f"{c.return_days:,.0f}", f"{c.days:,}",
             f"{c.alarms}", f"{c.alarms_normal}", f"{c.alarms_excluded}", f"{c.days_excluded}", _taken_over(c),
         )
-        for dma, of in m.detectors.items()
-        for name, c in of.items()
+        for dma, name, c in sorted(found, key=lambda one: not one[2].is_changed)
     ]  # fmt: skip
 
 
@@ -26,7 +26,8 @@ def changed_by_labels(m: Manifest) -> str:
     found = [c for of in m.detectors.values() for c in of.values()]
     if not found:
         return ""
-    lower, higher = (sum(c.threshold < c.engine_threshold for c in found), sum(c.threshold > c.engine_threshold for c in found))
+    lower = sum(c.threshold < c.engine_threshold for c in found)
+    higher = sum(c.threshold > c.engine_threshold for c in found)
     normal, excluded = (sum(getattr(c, name) for c in found) for name in ("alarms_normal", "alarms_excluded"))
     return (
         f"calibrations of {len(found)} detectors: labels lower {lower} thresholds and raise {higher}; they call {normal} "

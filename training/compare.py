@@ -1,7 +1,8 @@
 """Champion against challenger: the same readings, the same known leaks, one causal pass, judged on a held-back period.
 
 Held back means that neither was trained on it: it begins after the last slot of both. Both see all of the history before
-it, as a worker would have, and judge from the end of their training on. A challenger is worse, with a margin m (0.1 unless told), where one of these holds:
+it, as a worker would have, and serve from the end of their own training on. A challenger is worse, with a margin m (0.1
+unless told), where one of these holds:
 
 - it finds a share of the leaks that is lower by more than m;
 - it raises more unexplained alarms: by more than m of the champion's, and by more than one;

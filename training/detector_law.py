@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -106,7 +107,7 @@ class Days:
             outside &= (ends <= period.from_ms) | (ends - self._slot_ms >= until_ms)
         cuts = np.flatnonzero((np.diff(numbers) != 0) | np.isin(ends[:-1], alarm_ends)) + 1
         starts = [0, *cuts.tolist(), len(rows)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             day = self._add(int(numbers[start]), rows[start:stop], outside[start:stop])
             if int(ends[stop - 1]) in alarm_ends:  # it wipes the day's maximum out
                 day["maxima"] = day["kept"] = np.nan
@@ -189,7 +190,7 @@ class Days:
         return found
 
     def told(self, return_days: float, since_ms: int, until_ms: int) -> dict[str, DetectorCalibration]:
-        """What the manifest says, by detector's name; of those that have learned something. The forest's own is elsewhere."""
+        """What the manifest says, by name of the detectors that have learned something; the forest's own is elsewhere."""
         plain, corrected = (
             self.calibrations(return_days, since_ms, until_ms, with_labels=labelled) for labelled in (False, True)
         )
