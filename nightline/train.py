@@ -114,6 +114,7 @@ def train(
     for fault in list(too_few(place, rows, plan).values())[:MOST_LINES]:
         click.echo(f"no model: {fault}")
     _say(site, models, known, recovery_hours, since is not None)
+    _say_too_late(models, known, min(history.last_ms, until_ms or history.last_ms))
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns of the history could not be read")
     if to_champion:
@@ -196,6 +197,16 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
         _say_model(site, model)
     if len(models) > MOST_LINES:
         click.echo(f"… and {len(models) - MOST_LINES} more models")
+
+
+def _say_too_late(models: Sequence[Model], known: Sequence[Known], last_ms: int) -> None:
+    until_ms = min(model.trained[0].bundle.manifest.trained_until_ms for model in models)
+    late = sum(until_ms < period.from_ms <= last_ms for period in known)
+    if late:
+        click.echo(
+            f"note: {late} known periods begin in what is held back and change no threshold yet; possible: --report 0, or a "
+            "later training"
+        )
 
 
 def _say_model(site: Path, model: Model) -> None:
