@@ -96,7 +96,7 @@ def run_side_by_side(
                 if (place, row) not in engines:
                     engines[place, row] = Engine(site, dma, None if after_training else own)
                 engine, rest = engines[place, row], readings
-                if own is not None and engine.bundle is not own:
+                if after_training and own is not None and engine.bundle is not own:
                     # so much later, all slots of the training are closed
                     first = np.searchsorted(readings["time_ms"], own.manifest.trained_until_ms + lateness_ms, "right")
                     if first < len(readings):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from models.bundle import Bundle
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle, DetectorCalibration
 from models.schema import Alert
+from models.state import DETECTION, INNER
 from streams import checkpoints
 from streams.blocks import Block
 from streams.checkpoints import Bounds
@@ -20,6 +26,7 @@ from streams.shelf import Shelf
 from streams.topics import DETECTIONS, MODELS, READINGS
 from streams.watcher import Watcher
 from tests.simulation.kafka import PARTITIONS, Kafka
+from tests.synthetic import make_site
 from tests.test_bundle import make
 
 if TYPE_CHECKING:
@@ -28,8 +35,11 @@ if TYPE_CHECKING:
 
 @cache
 def models() -> tuple[Bundle, ...]:
-    """Two that differ."""
-    return make(seed=0), make(seed=1)
+    """Two that differ; labels have changed thresholds of the second."""
+    first, second = make(seed=0), make(seed=1)
+    law = DetectorCalibration(mean=1.0, sd=0.3, days=60, return_days=90.0, threshold=2.0, engine_threshold=3.0)
+    detectors = {dma.id: {"burst": law, "night_flow": law} for dma in make_site().dmas}
+    return first, replace(second, manifest=msgspec.structs.replace(second.manifest, detectors=detectors))
 
 
 def slots_of(blobs: Iterable[bytes]) -> dict[tuple[str, int], bytes]:
@@ -41,6 +51,11 @@ def slots_of(blobs: Iterable[bytes]) -> dict[tuple[str, int], bytes]:
         for at, end_ms in enumerate(part.columns["slot_end_ms"].tolist()):
             rows[part.dma, end_ms] = b"".join(part.columns[name][at].tobytes() for name in part.columns) + by
     return rows
+
+
+def shown(row: NDArray[np.void]) -> bytes:
+    """A DETECTION row as `slots_of` has it."""
+    return b"".join(row[name].tobytes() for name in DETECTION.names or () if name not in INNER)
 
 
 def shelf_of(kafka: Kafka) -> Shelf:

@@ -78,7 +78,7 @@ def expected() -> tuple[dict[tuple[str, int], Alert], dict[tuple[str, int], byte
         mine = {site.dmas[row].id: part for row, part in split(block, site.subscribers())}[dma]
         result = engine.step(mine)
         alerts.update({(alert.alert_id, alert.revision): alert for alert in result.alerts})
-        slots.update({(dma, int(row["slot_end_ms"])): row.tobytes() for row in result.detections})
+        slots.update({(dma, int(row["slot_end_ms"])): swaps.shown(row) for row in result.detections})
     return alerts, slots
 
 
