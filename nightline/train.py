@@ -114,7 +114,8 @@ def train(
     for fault in list(too_few(place, rows, plan).values())[:MOST_LINES]:
         click.echo(f"no model: {fault}")
     _say(site, models, known, recovery_hours, since is not None)
-    _say_too_late(models, known, min(history.last_ms, until_ms or history.last_ms))
+    if report:
+        _say_too_late(models, known, min(history.last_ms, until_ms or history.last_ms))
     if history.rejects.count:
         click.echo(f"note: {history.rejects.count:,} rows, cells or columns of the history could not be read")
     if to_champion:
