@@ -17,12 +17,13 @@ from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW, PRESSURE_S
 from models.engine import Engine, StepResult
 from models.network import longest_lateness_minutes
 from models.params import params_of
+from models.relearn import relearn
 from models.routing import split
 from models.schema import Alert, Readings
 from models.state import no_past
 from nightline.train import train as train_command
 from streams.published import pack_bundle
-from tests import loggers
+from tests import loggers, naive_relearn
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, step_between
 from tests.test_bundle import changed, make
 from tests.test_swap import AT, FIRST, SECOND, SITE, TOPIC, everywhere, published, went
@@ -108,6 +109,22 @@ def test_so_do_those_of_pressures_with_their_alarms_that_count_by_a_share() -> N
     for name in LEVELS:
         np.testing.assert_array_equal(found[name], engine._buffers.calibrations[name])
     assert (found["days"][[PRESSURE_STEP, PRESSURE_TREND]] > 10).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_relearning_agrees_with_its_naive_twin(seed: int) -> None:
+    rng, days, alarms, count = np.random.default_rng(seed), 150, 12, len(DETECTORS)
+    maxima = np.where(rng.random((days, count)) < 0.1, np.nan, rng.gumbel(2.0, 1.0, (days, count)).clip(0))
+    quiet, at = rng.random(days) < 0.9, np.sort(rng.integers(0, days + 1, alarms))
+    length, told = rng.integers(1, 40, alarms), rng.integers(0, 3, (alarms, count)).astype(np.uint8)
+    vouched = np.where(rng.random((alarms, count)) < 0.5, np.nan, rng.uniform(3.0, 40.0, (alarms, count)))
+    found = no_past()
+    relearn(found, 60.0, maxima, quiet, at, length, told, vouched)
+    for d, detector in enumerate(DETECTORS):
+        prior = detector.prior_mean, detector.prior_sd, detector.long_tail, detector.quarantine_days
+        own = list(zip(at, length, told[:, d], vouched[:, d], strict=True))
+        expected = naive_relearn.relearn(prior, 60.0, maxima[:, d], quiet, own)
+        np.testing.assert_allclose([found[d][name] for name in LEVELS], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("hours", [1, 7, 500])
