@@ -84,10 +84,9 @@ class Engine:
         rows, customers = channel_rows(site, dma)
         self._meters = tuple(site.meters[row] for row in rows)
         self._named = (*self._meters, *(site.meters[row] for row in customers))
-        series = self._params.inflows + self._params.pressure_channel.shape[0]
+        inflows, loggers = self._params.inflows, self._params.pressure_channel.shape[0]
         slot_minutes, longest = site.dmas[site.dma_row[dma]].slot_minutes, longest_lateness_minutes(self._meters)
-        loggers = self._params.pressure_channel.shape[0]
-        self._buffers = new_buffers(len(rows), len(customers), series, loggers, slot_minutes, longest)
+        self._buffers = new_buffers(len(rows), len(customers), inflows, loggers, slot_minutes, longest)
         self._pending: Records = np.zeros(ROOM, PENDING)
         self._waiting = 0  # so many of them; the rest is room
         self._forest = EMPTY if bundle is None else bundle.forest

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
-from models.detectors import BURST, NIGHT_FLOW
+from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.numbers import numbered
 from models.params import Params
 from models.schema import NEVER, Record, Records
@@ -115,6 +115,7 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["ended_ms"] = NEVER
     event["below_ms"] = NEVER
     event["less_ms"] = NEVER
+    event["drift_m3h"] = 0.0
     event["excess_m3h"] = excess_m3h
     event["recent_m3h"] = excess_m3h
     event["usual_m3h"] = excess_m3h
@@ -132,11 +133,19 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
 
 
 @njit(cache=False)
+def drop_night(b: Buffers) -> None:
+    """The night under way is not to be judged: a part of it was held against another known excess."""
+    b.row[0]["night_best_m3h"], b.row[0]["night_valid"] = np.inf, 0
+    b.night_flow[:] = np.nan
+
+
+@njit(cache=False)
 def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_m3h: float) -> int:
     """Take a free row for a new leak event; its index, or -1 when all are taken (the evidence stays and raises it later)."""
     for i in range(b.events.shape[0]):
         if b.events[i]["type"] == FREE:
             begin(b.events[i], kind, started_ms, slot_end_ms, excess_m3h)
+            drop_night(b)
             return i
     return -1
 
@@ -189,9 +198,10 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
     for s in range(p.inflows, b.levels.shape[0]):
         for k in range(b.levels.shape[1]):
             minute = (k % slots_of_day) * 1440 // slots_of_day
-            all_day += b.levels[s, k]
+            expected_kpa = b.levels[s, k] + b.series[s]["level"]
+            all_day += expected_kpa
             if p.night_start_min <= minute < p.night_end_min:
-                at_night += b.levels[s, k]
+                at_night += expected_kpa
                 hours_night += p.slot_hours / (b.levels.shape[0] - p.inflows)
     if at_night > 0.0:
         hours = 168.0
@@ -201,12 +211,18 @@ def note_scale(b: Buffers, p: Params, event: Record) -> None:
 
 
 @njit(cache=False)
+def flow_word(scores: NDArray[np.float32]) -> float:
+    """The stronger score of the two detectors that look at the inflow slot by slot."""
+    return max(scores[BURST], scores[FLOW_SHIFT])
+
+
+@njit(cache=False)
 def is_pressure_only(event: Record) -> bool:
     """True for a leak that pressures have raised and the flow has not confirmed: its end is for pressures to tell."""
     return (
         event["type"] != FREE
         and event["logger"] >= 0
-        and event["scores"][BURST] < CORROBORATED
+        and flow_word(event["scores"]) < CORROBORATED
         and event["scores"][NIGHT_FLOW] < CORROBORATED
     )
 

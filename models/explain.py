@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import numpy as np
 
 from models import explain_meters, explain_pressure
-from models.detectors import BURST, DETECTORS, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
+from models.detectors import BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
 from models.events import (
     BOUNDARY_VALVE,
     CHANGES,
@@ -191,7 +191,7 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("excess_gone")
     if scores[NIGHT_FLOW] >= THRESHOLD:
         reasons.append("mnf_above_band")
-    if scores[BURST] >= CORROBORATED:
+    if max(scores[BURST], scores[FLOW_SHIFT]) >= CORROBORATED:
         reasons.append("inflow_above_band")
     if transition["logger"] >= 0:
         reasons.append("pressure_below_neighbours")

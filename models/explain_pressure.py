@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from models.detectors import BURST, NIGHT_FLOW
+from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK
 from models.schema import Title
 
@@ -45,7 +45,7 @@ def fall(transition: Any, site: Site, dma: str, meters: Sequence[Meter]) -> Fall
     return Fall(
         loggers=loggers,
         fall_m=fall_m,
-        is_alone=bool(max(transition["scores"][BURST], transition["scores"][NIGHT_FLOW]) < CORROBORATED),
+        is_alone=bool(max(transition["scores"][[BURST, FLOW_SHIFT, NIGHT_FLOW]]) < CORROBORATED),
         title=_title(dma, transition, loggers[0], f"{fall_m:.2f} m", since),
         speaks_for=[
             f"pressure at {loggers[0]} is {fall_m:.2f} m below what its neighbours say since {since}",

@@ -1,10 +1,11 @@
 """From evidence to events: raise, grow, clear, accept. One event is one alert however many detectors saw it.
 
-(no event) --burst >= 0.5, or isolation >= 0.5 with burst >= 0.35--> burst | boundary_valve
-           --night flow >= 0.5--------------------------------------> night_flow_leak, or growth of a young event
-open       --excess off by a quarter----------------> updated
-           --excess gone for 12 h, or two nights----> cleared
-           --open for acceptAfterDays---------------> closed: the new normal by the site's own rule
+(no event) --burst >= 0.5, or >= 0.35 with isolation or night flow--> burst | boundary_valve
+           --flow shift >= 0.5-----------------------> the same, or night_flow_leak where it has grown for over six hours
+           --night flow >= 0.5-----------------------> night_flow_leak, or growth of a young event
+open       --excess off by a quarter-----------------> updated
+           --excess gone for 12 h, or two nights-----> cleared; what stands out from the nights not before a night without it
+           --open for acceptAfterDays----------------> closed: the new normal by the site's own rule
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, burst, night_flow
+from models.detectors import BURST, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, burst, flow_shift, night_flow
 from models.events import (
     BOUNDARY_VALVE,
     BURST_EVENT,
@@ -30,11 +31,11 @@ from models.events import (
     SETTLING_MS,
     THRESHOLD,
     UPDATED,
+    drop_night,
     emit,
     grow,
     is_pressure_only,
     is_seen_at_night,
-    known_excess,
     note_band,
     note_scale,
     note_scores,
@@ -47,27 +48,43 @@ from models.state import Buffers
 
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
 SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
+SEEPING_MS: Final = 6 * HOUR_MS  # what grows for longer is for leak detection rather than for a crew
 RECENT_HOURS: Final = 3.0
 USUAL_HOURS: Final = 48.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
 CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
 LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
+PLAIN_SPREADS: Final = 3.0  # of the night flow: an excess of so much more cannot hide in a night
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
 AMENDED: Final = 0.05  # of the loss: so much that late readings have brought is worth a revision
+SURE_SPREADS: Final = 3.0  # that a neighbour must have lost in the sum of its slots
+SURE_LEAST: Final = 0.5  # and in their mean
 VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 
 @njit(cache=False)
-def losing_neighbour(b: Buffers, p: Params, gain_m3h: float) -> int:
-    """Series of the neighbour that lost what this DMA gained since the burst's start, or -1 (mass conservation)."""
-    slots = max(b.row[0]["burst_slots"], 1)
+def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int) -> int:
+    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation)."""
+    newest, length = b.shift[0]["count"], b.shift_slots.shape[0]
     for s in range(1, p.inflows):
-        loss = -b.burst_sums[s] / slots
-        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > b.series[s]["spread"]:
+        gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
+        loss = -gained / slots
+        # of few slots a mean says little
+        sure = b.series[s]["spread"] * max(SURE_LEAST, SURE_SPREADS / np.sqrt(slots))
+        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > sure:
             return s
     return -1
+
+
+@njit(cache=False)
+def forget_flow(b: Buffers, slots: int) -> None:
+    """What the last `slots` have said of the inflow has been heard, and does not count again; nor has it been drift."""
+    own = b.series[0]
+    own["drift"] = min(own["drift"], flow_shift.drift_before(b.shift[0], b.shift_slots, slots))
+    burst.reset(b.row[0])
+    flow_shift.reset(b.shift[0], b.shift_slots, b.shift_rests)
 
 
 @njit(cache=False)
@@ -75,51 +92,63 @@ def raise_burst(
     b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
 ) -> int:
     """A new burst or boundary valve when the evidence suffices and no young one explains it; returns the new count."""
-    row = b.row[0]
-    enough = scores[BURST] >= THRESHOLD or (scores[ISOLATION] >= THRESHOLD and scores[BURST] >= CORROBORATED)
-    if not enough or row["burst_slots"] == 0:
+    row, shift = b.row[0], b.shift[0]
+    is_seconded = scores[ISOLATION] >= THRESHOLD or scores[NIGHT_FLOW] >= THRESHOLD
+    by_step = scores[BURST] >= THRESHOLD or (scores[BURST] >= CORROBORATED and is_seconded)
+    enough = by_step or scores[FLOW_SHIFT] >= THRESHOLD
+    slots = flow_shift.locate(shift, b.shift_slots) if enough else 0
+    if slots == 0:
         return count
+    excess = flow_shift.excess_m3h(shift, b.shift_slots, slots)
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["detected_ms"] < SETTLING_MS:
             if is_pressure_only(event):  # the flow's word on its size
-                grow(b, event, burst.excess_m3h(row, b.series[0], b.flow_z), scores)
+                grow(b, event, excess, scores)
             note_scores(event, scores, row["pressure_z"])
-            burst.reset(row, b.burst_sums)
+            forget_flow(b, slots)
             return count
-    excess = burst.excess_m3h(row, b.series[0], b.flow_z)
     if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
         return count
-    is_slow = row["burst_slots"] * p.slot_ms > SLOW_MS
+    start_ms = flow_shift.started_ms(shift, b.shift_slots, slots)
+    lasts_ms = slot_end_ms - start_ms
     for i in range(b.events.shape[0]):
         event = b.events[i]
         young = slot_end_ms - event["detected_ms"] < GROWING_MS
         # a leak that grows does not jump: what took no longer to show is another one
-        is_growth = event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess and is_slow
-        if young and (is_growth or (is_pressure_only(event) and is_slow)):
+        is_growth = event["type"] == NIGHT_FLOW_LEAK and event["excess_m3h"] >= excess and lasts_ms > SEEPING_MS
+        if young and (is_growth or (is_pressure_only(event) and lasts_ms > SLOW_MS)):
             # a leak that grows faster than the nights can follow; a step larger than the leak is another event
             grow(b, event, excess, scores)
-            burst.reset(row, b.burst_sums)
+            forget_flow(b, slots)
             return count
-    neighbour = losing_neighbour(b, p, excess)
-    kind = BURST_EVENT if neighbour < 0 else BOUNDARY_VALVE
-    i = open_event(b, kind, row["burst_start_ms"], slot_end_ms, excess)
+    neighbour = losing_neighbour(b, p, excess, slots)
+    is_seeping = not by_step and lasts_ms > SEEPING_MS and flow_shift.is_growing(shift, b.shift_slots, slots)
+    kind = BOUNDARY_VALVE if neighbour >= 0 else NIGHT_FLOW_LEAK if is_seeping else BURST_EVENT
+    i = open_event(b, kind, start_ms, slot_end_ms, excess)
     if i < 0:
         return count
     event = b.events[i]
     event["neighbour"] = neighbour
-    event["slots"] = row["burst_slots"]
+    event["slots"] = slots
     note_scores(event, scores, row["pressure_z"])
     own = b.series[0]
     note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
-    burst.reset(row, b.burst_sums)
+    forget_flow(b, slots)
     return emit(event, RAISED, slot_end_ms, out, count)
 
 
 @njit(cache=False)
-def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
+def is_for_nights(row: Record, event: Record) -> bool:
+    """True for what the nights can tell the end of, because they have seen it or it stands out from them."""
+    stands_out = event["reported_m3h"] >= PLAIN_SPREADS * row["mnf_spread_m3h"]  # False while nothing is known of nights
+    return is_seen_at_night(event) or (event["type"] != FREE and not is_pressure_only(event) and stands_out)
+
+
+@njit(cache=False)
+def count_night(row: Record, event: Record, rest_m3h: float) -> None:
     """Whether a leak was there last night; `rest_m3h` is what the night had beside all known events.
 
     By day a small leak is lost in the noise of demand, so its end, too, is for the nights to tell; and where the season has
@@ -127,13 +156,13 @@ def count_night(event: Record, rest_m3h: float, night_start_ms: int) -> None:
     """
     if rest_m3h + event["excess_m3h"] >= GONE * event["reported_m3h"]:
         event["nights_gone"] = 0
-        if is_seen_at_night(event):
+        if is_for_nights(row, event):
             event["below_ms"] = NEVER
             event["recent_m3h"] = rest_m3h + event["excess_m3h"]
     else:
         event["nights_gone"] += 1
         if event["below_ms"] == NEVER:
-            event["below_ms"] = night_start_ms
+            event["below_ms"] = row["night_start_ms"]
 
 
 @njit(cache=False)
@@ -167,7 +196,7 @@ def judge_night(
     ended = ended_tonight(b.events, -excess)
     for i in range(b.events.shape[0]):
         if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]) and ended in (i, -1):
-            count_night(b.events[i], excess, row["night_start_ms"])
+            count_night(row, b.events[i], excess)
     if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
         return count
     for i in range(b.events.shape[0]):
@@ -215,10 +244,20 @@ def fading_event(events: Records) -> int:
 
 
 @njit(cache=False)
+def is_any_fading(events: Records) -> bool:
+    """True while the excess of an event that the inflow has told of seems gone."""
+    for i in range(events.shape[0]):
+        if events[i]["type"] != FREE and events[i]["below_ms"] != NEVER and not is_pressure_only(events[i]):
+            return True
+    return False
+
+
+@njit(cache=False)
 def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Records, count: int) -> int:
     """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
     own = b.series[0]
     rest = own["z"] * own["spread"]  # what is left beside all known events
+    is_fading = is_any_fading(b.events)  # a fall of the flow that is probably the end of one says nothing of the others
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] == FREE:
@@ -235,12 +274,15 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
         excess = min(max(rest + event["excess_m3h"], -limit), limit)
         event["recent_m3h"] += min(1.0, p.slot_hours / RECENT_HOURS) * (excess - event["recent_m3h"])
         if event["below_ms"] == NEVER:
-            event["usual_m3h"] += min(1.0, p.slot_hours / USUAL_HOURS) * (excess - event["usual_m3h"])
+            if not is_fading:
+                event["usual_m3h"] += min(1.0, p.slot_hours / USUAL_HOURS) * (excess - event["usual_m3h"])
             if event["type"] == NIGHT_FLOW_LEAK:
                 event["lost_m3"] += event["excess_m3h"] * p.slot_hours * event["ndf_h"] / 24.0
-            elif excess >= GONE * event["reported_m3h"]:  # a slot after the repair is neither loss nor a measure of it
+            elif (
+                is_fading or excess >= GONE * event["reported_m3h"]
+            ):  # a slot after the repair is neither loss nor a measure of it
                 event["lost_m3"] += event["excess_m3h"] * p.slot_hours
-                if slot_end_ms - event["detected_ms"] < SETTLING_MS:
+                if slot_end_ms - event["detected_ms"] < SETTLING_MS and not is_fading:
                     event["slots"] += 1
                     event["excess_m3h"] += (excess - event["excess_m3h"]) / event["slots"]
         changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
@@ -250,19 +292,33 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count
-    before = known_excess(b.events)
-    count = fade(b.events, fading_event(b.events), slot_end_ms, out, count)
-    own["drift"] += before - known_excess(b.events)  # the residual jumps by as much, and is no burst
-    return count
+    return fade(b, fading_event(b.events), slot_end_ms, out, count)
 
 
 @njit(cache=False)
-def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: int) -> int:
+def release(b: Buffers, event: Record, rest_m3h: float) -> None:
+    """An event's excess becomes `rest_m3h`: what it no longer explains is neither a burst nor the end of another leak.
+
+    The residual jumps, so the drift goes back to where it was before the flow fell; what the event leaves of its flow when
+    it ends is weather from now on. The fall was no other event's, and the night under way was held against the old excess.
+    """
+    left = min(max(event["recent_m3h"], 0.0), event["excess_m3h"])
+    b.series[0]["drift"] = max(b.series[0]["drift"], event["drift_m3h"]) + max(left - rest_m3h, 0.0)
+    for i in range(b.events.shape[0]):
+        if b.events[i]["type"] != FREE:
+            b.events[i]["recent_m3h"] += event["excess_m3h"] - left
+    drop_night(b)
+
+
+@njit(cache=False)
+def fade(b: Buffers, fading: int, slot_end_ms: int, out: Records, count: int) -> int:
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
-    for i in range(events.shape[0]):
-        event = events[i]
+    for i in range(b.events.shape[0]):
+        event = b.events[i]
         if event["type"] == FREE or is_pressure_only(event):
             continue
+        if event["below_ms"] == NEVER and event["less_ms"] == NEVER:
+            event["drift_m3h"] = b.series[0]["drift"]
         share = event["recent_m3h"] / max(event["reported_m3h"], 1e-9)
         is_gone = share < GONE or event["recent_m3h"] < event["usual_m3h"] - (1.0 - GONE) * event["reported_m3h"]
         if event["nights_gone"] == 0 and (i != fading or not is_gone):
@@ -274,15 +330,18 @@ def fade(events: Records, fading: int, slot_end_ms: int, out: Records, count: in
         elif event["less_ms"] == NEVER:
             event["less_ms"] = slot_end_ms
         is_over = event["below_ms"] != NEVER and slot_end_ms - event["below_ms"] >= CLEAR_MS
-        if is_seen_at_night(event):
+        if is_for_nights(b.row[0], event):
             is_over = is_over and is_gone and event["nights_gone"] > 0
         is_over = is_over or event["nights_gone"] >= CLEAR_NIGHTS
         if is_over:
             event["ended_ms"] = event["below_ms"]
             count = emit(event, CLEARED, slot_end_ms, out, count)
             event["type"] = FREE
+            release(b, event, 0.0)
         elif event["less_ms"] != NEVER and slot_end_ms - event["less_ms"] >= LESS_MS:
-            event["excess_m3h"] = event["recent_m3h"]
+            recent = event["recent_m3h"]
+            release(b, event, recent)
+            event["excess_m3h"] = event["recent_m3h"] = recent
             event["less_ms"] = NEVER
             count = emit(event, UPDATED, slot_end_ms, out, count)
     return count

@@ -21,7 +21,18 @@ from numpy.typing import NDArray
 from models import calibration, night_level
 from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
-from models.detectors import BURST, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND, burst, isolation, night_flow
+from models.detectors import (
+    BURST,
+    FLOW_SHIFT,
+    ISOLATION,
+    NIGHT_FLOW,
+    PRESSURE_STEP,
+    PRESSURE_TREND,
+    burst,
+    flow_shift,
+    isolation,
+    night_flow,
+)
 from models.events import is_any_leak_open, is_unsettled, known_excess
 from models.faults import judge_meters, watch_meters
 from models.features import slot_features
@@ -75,7 +86,10 @@ def expect_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, kno
     width = WIDTHS[kind]
     total, loggers = 0.0, 0
     for s in range(b.series.shape[0]):
-        expect(b.series[s], b.levels[s], b.weeks[s], b.spreads[s], slot, spread_bin, width, known if s == 0 else 0.0)
+        expect(
+            b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin, width,
+            known if s == 0 else 0.0,
+        )  # fmt: skip
         if s >= p.inflows and not np.isnan(b.series[s]["z"]):
             # pressure drift matters in both directions: a booster that runs lower all day is not a burst
             total += (b.series[s]["residual"] - b.series[s]["drift"]) / b.series[s]["spread"]
@@ -116,8 +130,10 @@ def detect(
             night_over = True
     night_level.note_slot(b.night_level[0], b.series[0]["value"] - known)
     limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
-    statistics[BURST] = burst.update(row, b.series, b.burst_sums, p.inflows, slot_start_ms, limit)
+    statistics[BURST] = burst.update(row, b.series[0], limit)
     scores[BURST] = calibrated(b, p, BURST, statistics[BURST])
+    statistics[FLOW_SHIFT] = flow_shift.update(b.shift[0], b.shift_slots, b.shift_rests, b.series, slot_start_ms)
+    scores[FLOW_SHIFT] = calibrated(b, p, FLOW_SHIFT, statistics[FLOW_SHIFT])
     statistics[ISOLATION] = isolation.update(row, features, forest, p.slot_hours)
     scores[ISOLATION] = calibrated(b, p, ISOLATION, statistics[ISOLATION])
     return night_over
@@ -247,7 +263,7 @@ def close_slots(
         for d in range(past.shape[0]):
             past[d, 0], past[d, 1] = b.calibrations[d]["mean"], b.calibrations[d]["days"]
         count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
-        if night_over:
+        if night_over and count == before:  # else the night has seen what was raised just now
             count = judge_night(b, p, out["scores"], end_ms, coverage, transitions, count)
         count = follow(b, p, end_ms, coverage, transitions, count)
         if b.loggers.shape[0] > 0:

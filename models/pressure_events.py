@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration, pairs
-from models.detectors import BURST, PRESSURE_STEP, PRESSURE_TREND, pressure_step
+from models.detectors import PRESSURE_STEP, PRESSURE_TREND, pressure_step
 from models.events import (
     BURST_EVENT,
     CLEARED,
@@ -30,6 +30,7 @@ from models.events import (
     SETTLING_MS,
     THRESHOLD,
     emit,
+    flow_word,
     is_pressure_only,
     note_band,
     note_scale,
@@ -128,7 +129,7 @@ def judge_pressure(
     """
     row, own = b.row[0], b.series[0]
     sudden, following, growing, days = said
-    if scores[PRESSURE_STEP] < THRESHOLD and (scores[PRESSURE_STEP] < CORROBORATED or scores[BURST] < CORROBORATED):
+    if scores[PRESSURE_STEP] < THRESHOLD and (scores[PRESSURE_STEP] < CORROBORATED or flow_word(scores) < CORROBORATED):
         sudden = -1
     if scores[PRESSURE_TREND] < THRESHOLD:
         growing = -1
@@ -144,7 +145,7 @@ def judge_pressure(
             excess, young_ms = recent_excess(b, slots), SETTLING_MS
             is_shared = pressure_step.flow_word(logger) >= pressure_step.FLOW_SPEAKS_Z
             is_abrupt = slot_end_ms - since_ms <= ABRUPT_MS
-            is_new = is_abrupt and ((is_shared and logger["z"] <= JUMP_Z) or scores[BURST] >= CORROBORATED)
+            is_new = is_abrupt and ((is_shared and logger["z"] <= JUMP_Z) or flow_word(scores) >= CORROBORATED)
             observed, expected, spread = own["value"], own["foreseen"], own["spread"]
         else:
             following = -1

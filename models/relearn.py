@@ -62,7 +62,8 @@ def relearn(
                 if told == BY_SHARE:
                     own["days"] = max(known, ALARM_DAYS)
                 if told != 0:
-                    calibration.take(own, level if np.isnan(vouched[at, d]) else min(vouched[at, d], VOUCHED * level))
+                    usual = calibration.most(own, return_days)
+                    calibration.take(own, usual if np.isnan(vouched[at, d]) else min(vouched[at, d], VOUCHED * level))
                 if told == BY_SHARE:
                     own["days"] = known
             at += 1

@@ -10,30 +10,50 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
 from models.night_level import NIGHT, new_night_level, new_nights
 from models.pairs import new_loggers
+from models.profile import SERIES
 from models.schema import NEVER
-from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, no_events, no_past
+from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, ROW, no_events, no_past
 from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-# 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do against their own past,
-# and their events apart from leaks; 3: of a customer meter only what is counted; 2: late readings, gaps, a fingerprint of
-# the DMA's facts
-FORMAT: Final = 5
-READABLE: Final = (2, 3, 4, 5)
+# 6: a level beside the shape of the week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the
+# use of their days; 4: what meters do against their own past, and their events apart from leaks; 3: of a customer meter only
+# what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
+FORMAT: Final = 6
+READABLE: Final = (2, 3, 4, 5, 6)
 
+SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")
 SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
+DETECTORS_5: Final = 5
 DETECTORS_4: Final = 3
-"""Formats up to 4 had no detectors of pressures."""
+"""Format 5 had no detector of flow shifts, and formats up to 4 none of pressures."""
+CALIBRATION_5: Final = np.dtype([(name, CALIBRATION[name]) for name in CALIBRATION.names or () if name != "share"])
+ROW_5: Final = np.dtype(
+    [
+        field
+        for name in ROW.names or ()
+        for field in ([("burst_start_ms", "<i8")] if name == "burst_sum_m3h" else []) + [(name, ROW[name])]
+    ]
+)
+SERIES_5: Final = np.dtype([(name, SERIES[name]) for name in SERIES.names or () if name not in ("level", "unrest")])
+EVENT_5: Final = np.dtype(
+    [
+        (name, EVENT[name].base, (DETECTORS_5,)) if name == "scores" else (name, EVENT[name])
+        for name in EVENT.names or ()
+        if name != "drift_m3h"
+    ]
+)
 EVENT_4: Final = np.dtype(
     [
         (name, EVENT[name].base, (DETECTORS_4,)) if name == "scores" else (name, EVENT[name])
         for name in EVENT.names or ()
-        if name not in ("usual_m3h", "logger", "second_logger", "fall_kpa", "fall_ms")
+        if name not in ("usual_m3h", "logger", "second_logger", "fall_kpa", "fall_ms", "drift_m3h")
     ]
 )
 NIGHT_4: Final = np.dtype([(name, NIGHT[name]) for name in ("day", "start_ms", "mnf_m3h", "z")])
@@ -100,18 +120,38 @@ def restore(
         flat = np.frombuffer(body, like[name].dtype, math.prod(shape), start)
         arrays[name] = flat.reshape(shape).copy()
         start += sizes[name]
-    if header.format == 2:
-        arrays = _from_format_2(arrays, dma, is_customer)
-    if header.format < 4:
-        arrays = _from_format_3(arrays, dma)
-    if header.format < 5:
-        arrays = _from_format_4(arrays, newest)
+    arrays = _renewed(header.format, arrays, newest, dma, is_customer)
     return {name: arrays[name] for name in newest}
+
+
+def _renewed(
+    version: int,
+    arrays: dict[str, NDArray[Any]],
+    newest: dict[str, NDArray[Any]],
+    dma: str,
+    is_customer: NDArray[np.bool_],
+) -> dict[str, NDArray[Any]]:
+    """Arrays of a snapshot of an older format made into today's, format by format."""
+    if version == 2:
+        arrays = _from_format_2(arrays, dma, is_customer)
+    if version < 4:
+        arrays = _from_format_3(arrays, dma)
+    if version < 5:
+        arrays = _from_format_4(arrays, newest)
+    elif version == 5:
+        arrays = _from_format_5(arrays)
+    return _with_levels(arrays, newest) if version < 6 else arrays
 
 
 def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Arrays of the names, dtypes and shapes that a snapshot of an older format has."""
     like = dict(like)
+    if version < 6:
+        like = {name: array for name, array in like.items() if name not in SINCE_6}
+        like["row"], like["series"] = np.zeros(1, ROW_5), np.zeros(like["series"].shape, SERIES_5)
+        like["burst_sums"] = np.zeros(len(like["series"]))
+        like["calibrations"] = np.zeros(DETECTORS_5, CALIBRATION_5)
+        like["events"], like["faults"] = (np.zeros(like[name].shape, EVENT_5) for name in ("events", "faults"))
     if version < 5:
         like = {name: array for name, array in like.items() if name not in SINCE_5}
         like["calibrations"], like["nights"] = np.zeros(DETECTORS_4, CALIBRATION_4), np.zeros(NIGHTS, NIGHT_4)
@@ -123,6 +163,36 @@ def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray
         like = {name: array for name, array in like.items() if name != "customers"}
         like["channels"], like["heard"] = np.zeros(len(is_customer), CHANNEL), np.zeros((1, len(is_customer)), np.int64)
     return like
+
+
+def _with_levels(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With levels that begin at nothing above the shape of the week, and no shift under way."""
+    row, series = np.zeros(1, ROW), np.zeros(len(arrays["series"]), SERIES)
+    for name in ROW.names or ():
+        row[name] = arrays["row"][name]
+    for name in SERIES_5.names or ():
+        series[name] = arrays["series"][name]
+    series["unrest"] = 1.0
+    return {**arrays, "row": row, "series": series, **{name: like[name].copy() for name in SINCE_6}}
+
+
+def _from_format_5(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With a detector of flow shifts that has no past."""
+    calibrations = no_past()
+    for name in CALIBRATION_5.names or ():
+        calibrations[name][:DETECTORS_5] = arrays["calibrations"][name]
+    newer = {"calibrations": calibrations}
+    for table in ("events", "faults"):
+        newer[table] = no_events(len(arrays[table]))
+        _take_events(newer[table], arrays[table])
+    return {**arrays, **newer}
+
+
+def _take_events(newer: NDArray[Any], older: NDArray[Any]) -> None:
+    """Fill events with those of an older format, which has fewer detectors."""
+    for name in older.dtype.names or ():
+        target = newer[name][:, : older[name].shape[1]] if name == "scores" else newer[name]
+        target[...] = older[name]
 
 
 def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -141,9 +211,7 @@ def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]
     newer |= {"loggers": loggers, "logger_cov": covariances}
     for table in ("events", "faults"):
         newer[table] = no_events(len(arrays[table]))
-        for name in EVENT_4.names or ():
-            target = newer[table][name][:, :DETECTORS_4] if name == "scores" else newer[table][name]
-            target[...] = arrays[table][name]
+        _take_events(newer[table], arrays[table])
         newer[table]["usual_m3h"] = newer[table]["recent_m3h"]
     return {**arrays, **newer}
 

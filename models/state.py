@@ -11,6 +11,7 @@ from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
 from models.detectors import DETECTORS
+from models.detectors.flow_shift import new_shift
 from models.features import FEATURES
 from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
@@ -73,8 +74,7 @@ ROW = np.dtype(
         ("mnf_expected_m3h", "<f8"),
         ("mnf_spread_m3h", "<f8"),
         ("burst_cusum", "<f8"),
-        ("burst_start_ms", "<i8"),  # start of the first slot that counts
-        ("burst_sum_m3h", "<f8"),  # residuals since then
+        ("burst_sum_m3h", "<f8"),  # residuals since it began to fill
         ("burst_slots", "<i4"),
         ("pressure_z", "<f8"),  # mean of the loggers' z in this slot, NaN when none
         ("forest_score", "<f8"),  # isolation forest, mean of the last hour
@@ -97,6 +97,7 @@ EVENT = np.dtype(
         ("ended_ms", "<i8"),  # NEVER while it lasts
         ("below_ms", "<i8"),  # since when the excess seems gone, NEVER when it is there
         ("less_ms", "<i8"),  # since when a good part of it seems gone
+        ("drift_m3h", "<f8"),  # drift of the net inflow when it began to go
         ("excess_m3h", "<f8"),
         ("reported_m3h", "<f8"),  # excess of the last revision
         ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
@@ -171,7 +172,9 @@ class Buffers(NamedTuple):
     flow_z: NDArray[np.float64]  # ring of 6 h
     pressure_z: NDArray[np.float64]  # ring of 6 h
     night_flow: NDArray[np.float64]  # ring of 1 h: net inflow inside the night window
-    burst_sums: NDArray[np.float64]  # (S,) residuals since burst_start_ms
+    shift: Records  # (1,) SHIFT
+    shift_slots: Records  # (N,) SHIFT_SLOT: a ring of 24 h
+    shift_rests: NDArray[np.float64]  # (N, inflows) sums of residuals beside it
     nights: Records  # (56,) NIGHT
     night_level: Records  # (1,) NIGHT_LEVEL
     calibrations: Records  # (detectors,) CALIBRATION
@@ -185,13 +188,13 @@ class Buffers(NamedTuple):
 
 
 def new_buffers(
-    channels: int, customers: int, series: int, loggers: int, slot_minutes: int, lateness_minutes: int
+    channels: int, customers: int, inflows: int, loggers: int, slot_minutes: int, lateness_minutes: int
 ) -> Buffers:
     """Fresh state; the calibrations start from a cautious prior worth five days."""
-    slots_of_week = 7 * 1440 // slot_minutes
+    series, slots_of_week = inflows + loggers, 7 * 1440 // slot_minutes
     six_hours = max(4, 360 // slot_minutes)
     row, channel = np.zeros(1, ROW), np.zeros(channels, CHANNEL)
-    for name in ("frontier_ms", "day", "night_day", "night_start_ms", "night_shift_ms", "burst_start_ms"):
+    for name in ("frontier_ms", "day", "night_day", "night_start_ms", "night_shift_ms"):
         row[name] = NEVER
     row["night_best_m3h"] = np.inf
     row["mnf_m3h"] = row["mnf_expected_m3h"] = row["mnf_spread_m3h"] = row["pressure_z"] = row["forest_score"] = np.nan
@@ -203,9 +206,11 @@ def new_buffers(
     lines = np.zeros(series, SERIES)
     for name in ("value", "expected", "foreseen", "spread", "residual", "z", "mean_level"):
         lines[name] = np.nan
+    lines["unrest"] = 1.0
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
     compared, covariances = new_loggers(loggers)
+    shift, shift_slots, shift_rests = new_shift(slot_minutes, inflows)
     return Buffers(
         row=row,
         channels=channel,
@@ -222,7 +227,9 @@ def new_buffers(
         flow_z=np.full(six_hours, np.nan),
         pressure_z=np.full(six_hours, np.nan),
         night_flow=np.full(max(1, 60 // slot_minutes), np.nan),
-        burst_sums=np.zeros(series),
+        shift=shift,
+        shift_slots=shift_slots,
+        shift_rests=shift_rests,
         nights=new_nights(NIGHTS),
         night_level=new_night_level(),
         calibrations=no_past(),
@@ -241,7 +248,8 @@ def no_past() -> Records:
     calibrations = np.zeros(len(DETECTORS), CALIBRATION)
     for number, detector in enumerate(DETECTORS):
         calibrations[number] = (
-            detector.prior_mean, detector.prior_sd**2, PRIOR_DAYS, -1.0, detector.long_tail, detector.quarantine_days, -1.0,
+            detector.prior_mean, detector.prior_sd**2, PRIOR_DAYS, -1.0, detector.long_tail, detector.quarantine_days,
+            detector.share, -1.0,
         )  # fmt: skip
     return calibrations
 

@@ -22,7 +22,7 @@ def transition(kind, change=RAISED, **fields):
     event["started_ms"], event["detected_ms"], event["updated_ms"] = START, START + 3_600_000, START + 3_600_000
     event["ended_ms"], event["neighbour"], event["channel"] = NEVER, 1, 1
     event["excess_m3h"], event["mean_m3h"], event["ndf_h"], event["pressure_z"] = 12.0, 60.0, 21.0, np.nan
-    event["observed"], event["score"], event["scores"] = 70.0, 0.6, [0.1, 0.6, 0.0, 0.0, 0.0]
+    event["observed"], event["score"], event["scores"] = 70.0, 0.6, [0.1, 0.6, 0.0, 0.0, 0.0, 0.0]
     event["logger"] = event["second_logger"] = -1
     for name, value in fields.items():
         event[name] = value

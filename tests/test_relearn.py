@@ -121,7 +121,7 @@ def test_relearning_agrees_with_its_naive_twin(seed: int) -> None:
     found = no_past()
     relearn(found, 60.0, maxima, quiet, at, length, told, vouched)
     for d, detector in enumerate(DETECTORS):
-        prior = detector.prior_mean, detector.prior_sd, detector.long_tail, detector.quarantine_days
+        prior = detector.prior_mean, detector.prior_sd, detector.long_tail, detector.quarantine_days, detector.share
         own = list(zip(at, length, told[:, d], vouched[:, d], strict=True))
         expected = naive_relearn.relearn(prior, 60.0, maxima[:, d], quiet, own)
         np.testing.assert_allclose([found[d][name] for name in LEVELS], expected, rtol=1e-9)

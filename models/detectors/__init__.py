@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from models.detectors.burst import DETECTOR as BURST_DETECTOR
+from models.detectors.flow_shift import DETECTOR as FLOW_SHIFT_DETECTOR
 from models.detectors.isolation import DETECTOR as ISOLATION_DETECTOR
 from models.detectors.kind import Detector
 from models.detectors.night_flow import DETECTOR as NIGHT_FLOW_DETECTOR
@@ -22,5 +23,6 @@ DETECTORS: Final[tuple[Detector, ...]] = (
     ISOLATION_DETECTOR,
     PRESSURE_STEP_DETECTOR,
     PRESSURE_TREND_DETECTOR,
+    FLOW_SHIFT_DETECTOR,
 )
-NIGHT_FLOW, BURST, ISOLATION, PRESSURE_STEP, PRESSURE_TREND = numbered(len(DETECTORS))
+NIGHT_FLOW, BURST, ISOLATION, PRESSURE_STEP, PRESSURE_TREND, FLOW_SHIFT = numbered(len(DETECTORS))
