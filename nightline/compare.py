@@ -23,7 +23,7 @@ NONE = "none"
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.argument("version")
-@readings_option("History, which must reach past the training: a file, a folder or an archive")
+@readings_option("History, which must reach past the training: a file, a folder, an archive")
 @click.option("--labels", type=click.Path(path_type=Path), help="Known leaks; without them every leak alarm is unexplained.")
 @click.option("--dma", help="A model of one DMA; of the whole site without.")
 @click.option("--against", help="Version to compare with, or none.  [default: the champion, none where there is none]")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.option("--detections", type=click.Path(path_type=Path), help="detections.parquet of a backtest, or an archive.")
-@readings_option("Instead: history to run through the engine first, a file, a folder or an archive", required=False)
+@readings_option("Instead, history to run through the engine first: a file, a folder, an archive", required=False)
 @click.option("--alerts", type=click.Path(path_type=Path), help="alerts.ndjson, or alerts of an archive.  [default: beside]")
 @click.option("--model", help="Version to compare with.  [default: the champion of each DMA]")
 @click.option("--weeks", type=click.IntRange(1, 520), default=8, show_default=True, help="Whole weeks to report.")

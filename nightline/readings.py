@@ -71,7 +71,7 @@ class _Source(click.ParamType):
 
 def readings_option(text: str = "CSV or Parquet file, a folder of them, an archive", *, required: bool = True) -> Any:
     """`--readings`, which a command hands to `at_hand`."""
-    return click.option("--readings", required=required, type=_Source(), help=f"{text}; or {FORM}.")
+    return click.option("--readings", required=required, type=_Source(), help=f"{text}, or {FORM}.")
 
 
 def at_hand(readings: Path | Log, site: Site) -> Path:
