@@ -120,10 +120,11 @@ def _fetch(log: Log, site: Site, folder: Path) -> Progress:
     from streams.topics import READINGS  # noqa: PLC0415
     from training.archive import Archive  # noqa: PLC0415
 
+    console = Console(stderr=True)
     with (
         Archive(folder, site.name, log.prefix, is_lasting=False) as store,
         Archiver(log.bootstrap, log.prefix, store, _note, math.inf, datasets=(READINGS,)) as archiver,
-        Progress(console=Console(stderr=True), transient=True) as bar,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("from Kafka", total=None)
         return archiver.run(
