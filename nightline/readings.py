@@ -114,7 +114,7 @@ def _check_topic(log: Log, topic: str) -> None:
 
 def _fetch(log: Log, site: Site, folder: Path) -> Progress:
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
 
     from streams.archiver import Archiver  # noqa: PLC0415
     from streams.topics import READINGS  # noqa: PLC0415
@@ -124,7 +124,7 @@ def _fetch(log: Log, site: Site, folder: Path) -> Progress:
     with (
         Archive(folder, site.name, log.prefix, is_lasting=False) as store,
         Archiver(log.bootstrap, log.prefix, store, _note, math.inf, datasets=(READINGS,)) as archiver,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        Bar(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("from Kafka", total=None)
         return archiver.run(
