@@ -11,6 +11,7 @@ import click
 
 from models.config import ConfigError
 from nightline.promote import promote_first
+from nightline.readings import Log, at_hand, readings_option
 from nightline.sites import load_site
 from nightline.times import epoch_ms
 
@@ -47,7 +48,7 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="A file or folder of history.")
+@readings_option()
 @click.option("--labels", type=click.Path(path_type=Path), help="Known events, which are left out with their recovery.")
 @click.option("--since", help="Learn only from slots that end after it; the engine warms up on what is before.")
 @click.option("--until", help="Learn only from slots that end by then: ISO 8601; local time of the site without offset.")
@@ -71,7 +72,7 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 @click.option("--figures/--no-figures", default=None, help=f"On the cards.  [default: of up to {MOST_FIGURES} models]")
 @click.option("--promote", "to_champion", is_flag=True, help="Make it the first champion at once.")
 def train(
-    site: Path, readings: Path, labels: Path | None, since: str | None, until: str | None, recovery_hours: float,
+    site: Path, readings: Path | Log, labels: Path | None, since: str | None, until: str | None, recovery_hours: float,
     dmas: tuple[str, ...], per: str | None, clusters: int | None, shard: tuple[int, int] | None, seed: int, trees: int,
     max_samples: int, max_features: int, calibrate: float, report: float, seconds: float | None, trials: int | None,
     figures: bool | None, to_champion: bool,
@@ -100,7 +101,8 @@ def train(
         click.echo(f"shard {shard and shard[0]}/{shard and shard[1]}: no DMA; the others have them all")
         return
     known = _known(labels, place, recovery_hours)
-    history = _read(readings, place)
+    source = at_hand(readings, place)
+    history = _read(source, place)
     if since_ms is not None and since_ms >= history.last_ms:
         raise ConfigError([f"--since {since}: the readings end before it; possible: an earlier time"])
     if until_ms is not None and until_ms <= history.first_ms:
@@ -109,7 +111,7 @@ def train(
     plan = Plan(kind, clusters, ForestSettings(trees, max_samples, max_features), Shares(calibrate, report), seed)  # type: ignore[arg-type]
     search = None
     if seconds is not None or trials is not None:
-        search = Search(lambda word: _bar(_read(readings, place), word, until_ms), trials, seconds)
+        search = Search(lambda word: _bar(_read(source, place), word, until_ms), trials, seconds)
     models = _saved(site, train_models(place, rows, plan, search), plan, len(wanted), figures)
     for fault in list(too_few(place, rows, plan).values())[:MOST_LINES]:
         click.echo(f"no model: {fault}")
