@@ -222,17 +222,19 @@ def _say_model(site: Path, model: Model) -> None:
 def _promote(site: Path, place: Site, models: Sequence[Model]) -> None:
     """Where no champion serves yet; else one line says what serves, after all others were promoted."""
     from training.registry import serving_version  # noqa: PLC0415
+    from training.staging import alone  # noqa: PLC0415
 
     faults = []
     bundles = [trained.bundle for model in models for trained in model.trained]
-    serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
-    for bundle in bundles:
-        before = serving[bundle.scope]
-        if before is None:
-            promote_first(site, place, bundle)
-        elif before != bundle.version:
-            possible = f"possible: nightline compare SITE {bundle.version}, then promote"
-            faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
+    with alone(site):
+        serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
+        for bundle in bundles:
+            before = serving[bundle.scope]
+            if before is None:
+                promote_first(site, place, bundle)
+            elif before != bundle.version:
+                possible = f"possible: nightline compare SITE {bundle.version}, then promote"
+                faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
     if faults:
         raise ConfigError(faults)
     click.echo("the champions: " + ", ".join(f"{bundle.id} {bundle.version}" for bundle in bundles[:MOST_LINES]))

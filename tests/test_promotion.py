@@ -222,6 +222,39 @@ def test_champions_before_are_those_that_a_rollback_has_not_taken_away() -> None
     assert champions_before([], None) == []
     by_hand = [*steps, step("promoted", "x", "y")]
     assert champions_before(by_hand, "y") == ["x"]
+    # killed between the entry and the alias, and done again, or something else instead
+    assert champions_before(steps, "a") == [None]
+    assert champions_before([*steps, step("promoted", "a", "c")], "c") == [None, "a"]
+    assert champions_before([*steps, step("rolledBack", "c", "a")], "c") == [None, "a"]
+    assert champions_before([*steps, step("rolledBack", "c", "a"), step("rolledBack", "c", "a")], "a") == [None]
+    assert champions_before([*steps, step("rolledBack", "c", "a"), step("promoted", "c", "d")], "d") == [None, "a", "c"]
+    assert champions_before(steps[:1], None) == []
+
+
+def test_a_promotion_killed_between_any_two_steps_can_be_done_again_and_rolled_back(
+    site: Path, does: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does("promote", site, OLD.version)
+    compared(site, OLD.version, NEW.version)
+    real, left = Path.replace, [0]
+
+    def killed(path: Path, target: Path) -> Path:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(path, target)
+
+    for left[0], command in ((0, ("promote", NEW.version)), (1, ("promote", NEW.version)), (1, ("rollback",))):
+        again = left[0]
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", killed)
+            does(command[0], site, *command[1:])
+        assert registry.alias_version(site, "*", "champion") == (NEW if command[0] == "rollback" else OLD).version
+        assert does(command[0], site, *command[1:])[0] == 0
+        assert registry.alias_version(site, "*", "champion") == (OLD if command[0] == "rollback" else NEW).version
+        if command[0] == "promote" and not again:
+            assert does("rollback", site)[0] == 0
+    assert does("rollback", site)[1].startswith(f"champion of testville/*: none, before: {OLD.version}")
 
 
 def test_a_worker_needs_neither_scikit_learn_nor_pickle() -> None:
