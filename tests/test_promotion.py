@@ -229,6 +229,8 @@ def test_champions_before_are_those_that_a_rollback_has_not_taken_away() -> None
     assert champions_before([*steps, step("rolledBack", "c", "a"), step("rolledBack", "c", "a")], "a") == [None]
     assert champions_before([*steps, step("rolledBack", "c", "a"), step("promoted", "c", "d")], "d") == [None, "a", "c"]
     assert champions_before(steps[:1], None) == []
+    told_again = [*steps, step("promoted", "c", "c")]
+    assert champions_before(told_again, "c") == [None, "a"]
 
 
 def test_a_promotion_killed_between_any_two_steps_can_be_done_again_and_rolled_back(

@@ -84,13 +84,13 @@ def champions_before(entries: list[Entry], current: str | None) -> list[str | No
             continue
         if stack and stack[-1] != entry.before and earlier and earlier[-1] == entry.before:
             stack = earlier
-        earlier = stack
         if entry.action == "promoted":
             # an alias that was changed by hand meanwhile begins anew
-            stack = [*(stack if stack and stack[-1] == entry.before else [entry.before]), entry.version]
-            earlier = stack[:-1]
-        elif len(stack) > 1:
-            stack = stack[:-1]
+            earlier = stack if stack and stack[-1] == entry.before else [entry.before]
+            # one that serves already was only told again, say with --bootstrap now
+            stack = earlier if entry.version == entry.before else [*earlier, entry.version]
+        else:
+            earlier, stack = stack, stack[:-1] if len(stack) > 1 else stack
     for found in (stack, earlier):
         if found and found[-1] == current:
             return found[:-1]
