@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nightline.rules import rule_options
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 from nightline.times import epoch_ms
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def compare(
     from training.promotion import save_comparison  # noqa: PLC0415
 
     place, scope = load_site(site), dma or "*"
+    check_scope(place, dma)
     challenger = registry.load(site, scope, version)
     serving = registry.serving_version(site, scope)
     other = serving if against is None else None if against == NONE else against

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from models.config import ConfigError
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 from nightline.topics import PREFIX, addresses
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def promote(
     ends the shadow.
     """
     place, scope = load_site(site), dma or "*"
-    _check_scope(place, dma)
+    check_scope(place, dma)
     if force and not (reason or "").strip():
         raise ConfigError(["--force: no reason was given; possible: --reason TEXT, which is recorded"])
     if version == NONE and role == "champion":
@@ -94,7 +94,7 @@ def promote(
 def rollback(site: Path, dma: str | None, reason: str | None, bootstrap: str | None, prefix: str, offline: bool) -> None:
     """Return to the champion before the present one, as the registry's history has it."""
     place, scope = load_site(site), dma or "*"
-    _check_scope(place, dma)
+    check_scope(place, dma)
     from training import registry  # noqa: PLC0415
     from training.model_history import HISTORY, Entry, champions_before, history  # noqa: PLC0415
     from training.staging import alone  # noqa: PLC0415
@@ -124,13 +124,6 @@ def promote_first(site: Path, place: Site, bundle: Bundle) -> None:
     entry = Entry(at=_now(), by=who(), action="promoted", role="champion", version=bundle.version, before=None)
     change = dict.fromkeys(place.dma_row if bundle.scope == "*" else [bundle.scope], bundle)
     _carry_out(site, place, bundle.scope, entry, change, None, "")
-
-
-def _check_scope(place: Site, dma: str | None) -> None:
-    from models.config import nearest  # noqa: PLC0415
-
-    if dma is not None and dma not in place.dma_row:
-        raise ConfigError([f"DMA {dma!r} is not in network.toml; {nearest(dma, place.dma_row)}"])
 
 
 def _now() -> str:

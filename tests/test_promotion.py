@@ -163,7 +163,8 @@ def test_a_broker_that_does_not_answer_leaves_the_registry_as_it_was(site: Path,
 
 
 def test_a_dma_that_is_not_there_is_refused(site: Path, does: Any) -> None:
-    for command in (("promote", site, OLD.version), ("rollback", site)):
+    for command in (("promote", site, OLD.version), ("rollback", site), ("models", "show", site),
+                    ("compare", site, OLD.version, "--readings", site)):  # fmt: skip
         code, said = does(*command, "--dma", "Z")
         assert (code, "DMA 'Z' is not in network.toml" in said) == (2, True)
 
@@ -195,6 +196,9 @@ def test_the_registry_is_printed_readably(site: Path, does: Any) -> None:
     assert f"# testville/*, version {NEW.version}" in does("models", "show", site, NEW.version)[1]
     code, said = does("models", "show", site, "--dma", "A")
     assert (code, "no champion; possible: a version of none yet" in said) == (2, True)
+    (site / "models" / "site" / "champion").write_text("0123456789ab\n")
+    rows = {row["version"]: row for row in json.loads(does("models", "list", site, "--json")[1])}
+    assert (rows["0123456789ab"]["role"], rows["0123456789ab"]["fault"]) == ("champion", "no such version")
 
 
 def test_a_history_that_cannot_be_written_leaves_the_aliases(site: Path) -> None:

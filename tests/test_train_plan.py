@@ -198,6 +198,18 @@ def test_models_depend_on_neither_windows_nor_order_nor_shard(site, quiet):
         assert ours == theirs
 
 
+def test_what_is_learned_until_a_time_is_the_same_however_much_history_followed(site):
+    until = day_ms(20.5)
+    found = []
+    for hours, days in ((24, 26), (60, 26), (1, 21.5)):
+        block = synthetic.readings(26)
+        block = block[block["time_ms"] <= day_ms(days)]
+        rows = clean_rows(site, windows(block, hours), ["A", "B"], until_ms=until)
+        found.append({dma: (one.left_out, one.ends_ms.tolist(), one.judged_ends_ms.tolist()) for dma, one in rows.items()})
+        assert rows["A"].ends_ms[-1] == until
+    assert found[0] == found[1] == found[2]
+
+
 def test_shards_are_disjoint_and_complete():
     names = [f"D{k}" for k in range(11)]
     shards = [shard_of(reversed(names), number, 3) for number in (1, 2, 3)]

@@ -22,12 +22,12 @@ from training.labels import HOUR_MS, KnownEvent, Leak
 
 RECOVERY_HOURS: Final = 48.0
 """Two nights: `night_z` keeps a night's minimum until the next, and the engine takes two without it for a leak's end."""
-BEFORE, AFTER = "before --since (warm-up)", "after --until"
+BEFORE: Final = "before --since (warm-up)"
 DATA_MISSING, WARMING_UP = "data missing", "warming up"
 KNOWN_LEAK, KNOWN_EVENT, PLANNED = "known leak", "known event", "planned work"
 EVENT_OPEN, FEATURE_NOT_FINITE = "event open", "feature not finite"
 REASONS: Final = (
-    BEFORE, AFTER, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
+    BEFORE, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
 )  # fmt: skip
 _STATES: Final = {MISSING: DATA_MISSING, WARMING: WARMING_UP, OPEN: EVENT_OPEN, NOT_FINITE: FEATURE_NOT_FINITE}
 _EVER: Final = np.iinfo(np.int64).max
@@ -107,8 +107,14 @@ def clean(
     return_days: float,
     timezone: str,
 ) -> Rows:
-    """The rows of one DMA that may be learned from: slots that end after `since_ms` and not after `until_ms`."""
+    """The rows of one DMA that may be learned from: slots that end after `since_ms` and not after `until_ms`.
+
+    Later slots are in no count: how many were read depends on the windows, and on how much history there is by now.
+    """
     ends, features, states = slots.joined()
+    if until_ms is not None:
+        asked_for = int(np.searchsorted(ends, until_ms, "right"))
+        ends, features, states = ends[:asked_for], features[:asked_for], states[:asked_for]
     why = np.zeros(len(ends), np.uint8)  # 0: learned from, else 1 + its place in REASONS
 
     def mark(which: NDArray[np.bool_], reason: str) -> None:
@@ -118,9 +124,6 @@ def clean(
     if since_ms is not None:
         asked &= ends > since_ms
         mark(ends <= since_ms, BEFORE)
-    if until_ms is not None:
-        asked &= ends <= until_ms
-        mark(ends > until_ms, AFTER)
     judged = asked & (states != MISSING) & (states != WARMING)
     for state in (MISSING, WARMING):
         mark(states == state, _STATES[state])
