@@ -51,7 +51,7 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 @click.option("--labels", type=click.Path(path_type=Path), help="Known events, which are left out with their recovery.")
 @click.option("--since", help="Learn only from slots that end after it; the engine warms up on what is before.")
 @click.option("--until", help="Learn only from slots that end by then: ISO 8601; local time of the site without offset.")
-@click.option("--recovery-hours", type=click.FloatRange(min=0), default=48.0, show_default=True,
+@click.option("--recovery-hours", type=click.FloatRange(0, 87_600), default=48.0, show_default=True,
               help="Left out after a known event, too.")  # fmt: skip
 @click.option("--dma", "dmas", multiple=True, help="Only these; a model for each unless --per cluster.")
 @click.option("--per", type=click.Choice(["site", "dma", "cluster"]),
@@ -172,15 +172,17 @@ def _saved(site: Path, models: Iterable[Model], plan: Plan, count: int, figures:
 
 
 def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_hours: float, warm_up: bool) -> None:
-    from training.leave_out import said  # noqa: PLC0415
+    from training.leave_out import NORMAL, said  # noqa: PLC0415
 
     manifests = [model.trained[0].bundle.manifest for model in models]
     by_dma = {dma: (m.left_out_by_dma[dma], m.left_out_hours[dma]) for m in manifests for dma in m.left_out_by_dma}
     used = sum(len(m.left_out_windows) for m in manifests)
-    reasons = sorted({period.reason for period in known})
+    left = [period for period in known if period.reason != NORMAL]
+    reasons = ", ".join(sorted({period.reason for period in left}))
+    normal = f"; {len(known) - len(left)} learned, as normal by their outcome" if len(left) < len(known) else ""
     click.echo(
-        f"known periods: {len(known)}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, each with "
-        f"{recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
+        f"known periods: {len(left)}{f' ({reasons})' if reasons else ''}, {used} in the history, each with "
+        f"{recovery_hours:g} h of recovery{normal}{'; before --since the engine only warmed up' if warm_up else ''}"
     )
     for dma, (slots, hours) in sorted(by_dma.items())[:MOST_LINES]:
         click.echo(f"left out of {dma}: {said(slots, hours)}")

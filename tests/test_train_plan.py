@@ -101,6 +101,24 @@ def test_planned_work_and_outcomes_are_left_out_but_what_is_normal_is_learned(qu
     assert ((rows["A"].ends_ms > day_ms(33)) & (rows["A"].ends_ms <= day_ms(34))).sum() == synthetic.DAY
 
 
+def test_a_false_alarm_is_learned_though_its_event_was_open_and_a_leak_within_it_is_not(site):
+    burst = windows(synthetic.readings(DAYS, a=synthetic.step_between(DAYS, 34 * synthetic.DAY, 38 * synthetic.DAY, 30.0)))
+    said = [KnownEvent("fair", "A", "false_alarm", day_ms(34), day_ms(38))]
+    unknown, normal, leak = (
+        clean_rows(site, burst, ["A"], known=known_periods(site, leaks, events, recovery_hours=0))["A"]
+        for leaks, events in (([], []), ([], said), ([Leak("real", "A", "abrupt", day_ms(35), day_ms(36))], said))
+    )
+    more = ~np.isin(normal.ends_ms, unknown.ends_ms)
+    assert more.sum() > 3 * synthetic.DAY
+    assert normal.left_out["event open"] == unknown.left_out["event open"] - more.sum()
+    # a worker's drift counts no slot with an event open, and so does its reference
+    assert np.array_equal(normal.ends_ms[normal.counted(day_ms(DAYS))], unknown.ends_ms)
+    assert (leak.left_out[KNOWN_LEAK], normal.windows) == (synthetic.DAY, [])
+    assert not ((leak.ends_ms > day_ms(35)) & (leak.ends_ms <= day_ms(36))).any()
+    without_end = known_periods(site, [], [replace(said[0], ended_ms=None)])
+    assert clean_rows(site, burst, ["A"], known=without_end)["A"].left_out == unknown.left_out
+
+
 def test_the_engine_warms_up_before_since_but_nothing_of_it_is_learned(site, quiet):
     rows = clean_rows(site, windows(synthetic.readings(DAYS)), ["A"], since_ms=day_ms(25))
     later = quiet["A"].ends_ms > day_ms(25)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.bundle import LeftOutWindow
 from models.network import Site
 from models.planned import BEFORE_MS, EVERYWHERE
-from training.collect import MISSING, NOT_FINITE, OPEN, WARMING, Slots
+from training.collect import FIT, MISSING, NOT_FINITE, OPEN, WARMING, Slots
 from training.drift_reference import Past
 from training.labels import HOUR_MS, KnownEvent, Leak
 
@@ -26,6 +26,8 @@ BEFORE: Final = "before --since (warm-up)"
 DATA_MISSING, WARMING_UP = "data missing", "warming up"
 KNOWN_LEAK, KNOWN_EVENT, PLANNED = "known leak", "known event", "planned work"
 EVENT_OPEN, FEATURE_NOT_FINITE = "event open", "feature not finite"
+NORMAL: Final = "normal by its outcome"
+"""Of a `Known` that is learned from though the engine had an event open, or all of an alert but its first hour were lost."""
 REASONS: Final = (
     BEFORE, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
 )  # fmt: skip
@@ -35,7 +37,10 @@ _EVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Known:
-    """A period of one DMA, or of all (`*`), that is not learned from; `until_ms` None: to the end of the history."""
+    """A period of one DMA, or of all (`*`), that is not learned from; `until_ms` None: to the end of the history.
+
+    With the reason `NORMAL` it is one that is.
+    """
 
     dma: str
     from_ms: int
@@ -60,27 +65,35 @@ class Rows:
     leak_alarms_ms: Sequence[int] = ()
     judged_ends_ms: NDArray[np.int64] | None = None
     """Slots in which a leak could have been alarmed; None: those of the rows."""
+    in_event: NDArray[np.bool_] | None = None
+    """(n,) rows in which an event was open that its outcome calls normal; None: none."""
 
     @property
     def left_out_hours(self) -> dict[str, float]:
         """The slots left out as hours."""
         return {reason: round(count * self.slot_ms / HOUR_MS, 2) for reason, count in self.left_out.items()}
 
+    def counted(self, until_ms: int) -> NDArray[np.bool_]:
+        """(n,) rows up to a time that a worker's drift would count too: it counts none with an event open."""
+        return (self.ends_ms <= until_ms) & ~(
+            np.zeros(len(self.ends_ms), np.bool_) if self.in_event is None else self.in_event
+        )
+
     def past(self, until_ms: int) -> Past:
         """The training window up to a time, for the drift reference."""
         judged = self.ends_ms if self.judged_ends_ms is None else self.judged_ends_ms
         alarms = sum(alarm_ms <= until_ms for alarm_ms in self.leak_alarms_ms)
-        ends = self.ends_ms[self.ends_ms <= until_ms]
+        ends = self.ends_ms[self.counted(until_ms)]
         return Past(self.timezone, self.slot_ms, alarms, int((judged <= until_ms).sum()), ends)
 
 
 def known_periods(
-    site: Site, leaks: Iterable[Leak] = (), events: Iterable[KnownEvent] = (), recovery_hours: float = RECOVERY_HOURS
+    site: Site, leaks: Iterable[Leak] = (), events: Sequence[KnownEvent] = (), recovery_hours: float = RECOVERY_HOURS
 ) -> list[Known]:
     """Everything that is known of a site's past, each with the recovery after it.
 
-    What an outcome calls normal is kept (`KnownEvent.is_normal`); an event whose end nobody knows is left out for its
-    recovery only. Planned work begins an hour early, as its events may.
+    What an outcome calls normal (`KnownEvent.is_normal`) is learned from its start to its end, if that is known; another
+    event whose end nobody knows is left out for its recovery only. Planned work begins an hour early, as its events may.
     """
     recovery_ms = round(recovery_hours * HOUR_MS)
     found = [
@@ -91,6 +104,11 @@ def known_periods(
         Known(event.dma, event.started_ms, (event.ended_ms or event.started_ms) + recovery_ms, KNOWN_EVENT, event.id)
         for event in events
         if not event.is_normal
+    ]
+    found += [
+        Known(event.dma, event.started_ms, event.ended_ms, NORMAL, event.id)
+        for event in events
+        if event.is_normal and event.ended_ms is not None
     ]
     found += [
         Known(work.dma, work.start_ms - BEFORE_MS, work.end_ms + recovery_ms, PLANNED, work.what) for work in site.planned
@@ -115,6 +133,13 @@ def clean(
     if until_ms is not None:
         asked_for = int(np.searchsorted(ends, until_ms, "right"))
         ends, features, states = ends[:asked_for], features[:asked_for], states[:asked_for]
+    here = [period for period in known if period.dma in (slots.dma, EVERYWHERE)]
+    in_event = np.zeros(len(ends), np.bool_)
+    for period in here:
+        if period.reason == NORMAL and period.until_ms is not None:
+            in_event |= (ends - slots.slot_ms >= period.from_ms) & (ends <= period.until_ms)
+    in_event &= (states == OPEN) & np.isfinite(features).all(axis=1)
+    states = np.where(in_event, FIT, states)
     why = np.zeros(len(ends), np.uint8)  # 0: learned from, else 1 + its place in REASONS
 
     def mark(which: NDArray[np.bool_], reason: str) -> None:
@@ -128,14 +153,14 @@ def clean(
     for state in (MISSING, WARMING):
         mark(states == state, _STATES[state])
     windows = []
-    for period in sorted(known, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
-        if period.dma in (slots.dma, EVERYWHERE):
-            last = _EVER if period.until_ms is None else period.until_ms
-            inside = (ends > period.from_ms) & (ends - slots.slot_ms < last)
-            count = int((inside & (why == 0)).sum())
-            mark(inside, period.reason)
-            if (inside & asked).any():
-                windows.append(_window(slots.dma, period, count))
+    not_learned = [period for period in here if period.reason != NORMAL]
+    for period in sorted(not_learned, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
+        last = _EVER if period.until_ms is None else period.until_ms
+        inside = (ends > period.from_ms) & (ends - slots.slot_ms < last)
+        count = int((inside & (why == 0)).sum())
+        mark(inside, period.reason)
+        if (inside & asked).any():
+            windows.append(_window(slots.dma, period, count))
     for state in (OPEN, NOT_FINITE):
         mark(states == state, _STATES[state])
     counts = np.bincount(why, minlength=len(REASONS) + 1)[1:].tolist()
@@ -143,7 +168,7 @@ def clean(
     return Rows(
         slots.slot_ms, ends[why == 0], features[why == 0], return_days, timezone,
         {reason: count for reason, count in zip(REASONS, counts, strict=True) if count},
-        windows, [at for at in slots.alarms_ms if first < at <= last], ends[judged],
+        windows, [at for at in slots.alarms_ms if first < at <= last], ends[judged], in_event[why == 0],
     )  # fmt: skip
 
 
