@@ -208,6 +208,8 @@ def _say_model(site: Path, model: Model) -> None:
         expected = sum(c.report_days / c.return_days for c in m.calibration.values())
         line += f"; held back: {alarms} of {days} days above the threshold, {expected:.1f} expected"
     click.echo(line)
+    if model.not_searched:
+        click.echo(f"  not searched, so with the settings given: {model.not_searched}")
     if m.search:
         click.echo(
             f"  search: {m.search['trials']:.0f} trials in {model.search_seconds:.0f} s: {m.settings}; finds "

@@ -20,11 +20,12 @@ from tests import synthetic
 from training import registry
 from training.card import FIGURE, card_files
 from training.clusters import clusters_of
-from training.fit import LATER, ForestSettings, boundaries, in_period
+from training.fit import LATER, ForestSettings, Shares, boundaries, in_period
 from training.history import Window
 from training.labels import KnownEvent, Leak
 from training.leave_out import KNOWN_EVENT, KNOWN_LEAK, PLANNED, known_periods, totals
 from training.score_law import daily_maxima, statistic
+from training.search import Search
 from training.train import Plan, clean_rows, shard_of, too_few, train_models
 
 DAYS = 44
@@ -268,6 +269,20 @@ def test_a_search_of_so_many_trials_gives_the_same_settings_and_is_on_the_card(f
     assert facts["found"] >= facts["found_with_usual_settings"]
     text = (registry.scope_folder(folder, "A") / bundle.version / CARD).read_text()
     assert "Searched with 3 trials" in text
+
+
+def test_a_dma_that_cannot_be_searched_is_named_and_costs_the_others_nothing(site):
+    block = synthetic.readings(DAYS)
+    leaks = [Leak("long", "B", "abrupt", day_ms(15), None), Leak("late", "C", "abrupt", day_ms(24), None)]
+    rows = clean_rows(site, windows(block), ["A", "B", "C"], known=known_periods(site, leaks))
+    plan = Plan(per="dma", settings=SMALL, shares=Shares(0.4, 0.1))
+    models = list(train_models(site, rows, plan, Search(lambda _: windows(block), trials=1)))
+    assert ([model.members for model in models], list(too_few(site, rows, plan))) == ([["A"], ["C"]], ["B"])
+    assert [bool(model.trained[0].bundle.manifest.search) for model in models] == [True, False]
+    assert "search of testville/C: found 4.0 days to calibrate on" in models[1].not_searched
+    assert models[1].trained[0].bundle.manifest.settings["trees"] == SMALL.trees
+    with pytest.raises(ConfigError, match=r"search of testville/\*: found"):
+        list(train_models(site, rows, replace(plan, per="site"), Search(lambda _: windows(block, 48)[:10], trials=1)))
 
 
 def test_the_card_has_a_figure_and_no_worker_minds_it(tmp_path, site, quiet):
