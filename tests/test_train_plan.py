@@ -301,6 +301,14 @@ def test_the_card_has_a_figure_and_no_worker_minds_it(tmp_path, site, quiet):
     assert "| warming up | 4,032 | 1,008 |" in text
 
 
+def test_what_people_wrote_does_not_break_the_cards_tables(site):
+    known = known_periods(site, [Leak("Elm | Oak St\nyard", "A", "abrupt", day_ms(30), day_ms(32))])
+    rows = clean_rows(site, windows(synthetic.readings(DAYS)), ["A"], known=known)
+    (model,) = train_models(site, rows, Plan(settings=SMALL))
+    text = card_files(model.trained[0], figure=False)[CARD].decode()
+    assert "| A | known leak | Elm \\| Oak St yard | " in text
+
+
 def test_the_command_says_what_was_left_out_by_dma_in_slots_and_hours(folder):
     (folder / "labels.csv").write_text("dma,kind,startedAt,endedAt\nA,abrupt,2026-02-05,2026-02-07\n")
     result = run(folder, "--labels", folder / "labels.csv", "--recovery-hours", 24, "--no-figures")
