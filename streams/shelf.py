@@ -129,8 +129,8 @@ def read_models(bootstrap: str, prefix: str, wanted: Collection[str]) -> dict[st
     found: dict[str, bytes] = {}
     try:
         tps = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-        if not tps:
-            return found
+        if not tps:  # or a model would be refused for good by this worker, and taken by others
+            raise TimeoutError(f"{topic} is not there, or its broker does not say where; possible: nightline topics apply")
         consumer.assign(tps)
         consumer.seek_to_beginning(*tps)
         ends = consumer.end_offsets(tps)
