@@ -57,7 +57,7 @@ def _move_in(fresh: Path, folder: Path, old: Path, stale: list[Path]) -> None:
     new = [path.relative_to(fresh) for path in sorted(fresh.rglob("*")) if path.is_file()]
     moved: list[tuple[Path, Path]] = []
 
-    def move(source: Path, target: Path, how: Callable[[Path, Path], None] = os.rename) -> None:
+    def move(source: Path, target: Path, how: Callable[[Path, Path], object] = Path.rename) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         how(source, target)
         moved.append((source, target))
