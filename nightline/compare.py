@@ -11,7 +11,7 @@ import click
 
 from nightline.readings import Log, at_hand, readings_option
 from nightline.rules import rule_options
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 from nightline.times import epoch_ms
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def compare(
     from training.promotion import save_comparison  # noqa: PLC0415
 
     place, scope = load_site(site), dma or "*"
+    check_scope(place, dma)
     challenger = registry.load(site, scope, version)
     serving = registry.serving_version(site, scope)
     other = serving if against is None else None if against == NONE else against

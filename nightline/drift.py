@@ -135,7 +135,7 @@ def _say(found: Mapping[str, Any]) -> None:
         rates = (
             "–"
             if alarms is None
-            else f"{alarms['perDmaMonth'] or 0:.2f} a month, trained {alarms['trainingPerDmaMonth']:.2f}"
+            else f"{alarms['perDmaMonth'] or 0:.2f} a month, trained {alarms['trainingPerDmaMonth'] or 0:.2f}"
         )
         ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
         table.add_row(

@@ -20,7 +20,8 @@ from nightline.topics import BOOTSTRAP, PREFIX, plain_faults
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time; as fast as possible without.")
 @click.option("--layout", type=click.Choice(["columnar", "single"]), default="columnar", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Minutes of history a message or part holds.")
-@click.option("--no-wait", is_flag=True, help="Publish without waiting for a worker to follow.")
+@click.option("--no-wait", is_flag=True, help="Publish without waiting for a worker to follow. "
+              "Much faster than real time that makes readings late.")  # fmt: skip
 def replay(
     site: Path,
     readings: Path | Log,

@@ -52,7 +52,7 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 @click.option("--labels", type=click.Path(path_type=Path), help="Known events, which are left out with their recovery.")
 @click.option("--since", help="Learn only from slots that end after it; the engine warms up on what is before.")
 @click.option("--until", help="Learn only from slots that end by then: ISO 8601; local time of the site without offset.")
-@click.option("--recovery-hours", type=click.FloatRange(min=0), default=48.0, show_default=True,
+@click.option("--recovery-hours", type=click.FloatRange(0, 87_600), default=48.0, show_default=True,
               help="Left out after a known event, too.")  # fmt: skip
 @click.option("--dma", "dmas", multiple=True, help="Only these; a model for each unless --per cluster.")
 @click.option("--per", type=click.Choice(["site", "dma", "cluster"]),
@@ -181,14 +181,13 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
     manifests = [model.trained[0].bundle.manifest for model in models]
     by_dma = {dma: (m.left_out_by_dma[dma], m.left_out_hours[dma]) for m in manifests for dma in m.left_out_by_dma}
     used = sum(len(m.left_out_windows) for m in manifests)
-    normal = sum(period.is_normal for period in known)
-    reasons = sorted({period.reason for period in known if not period.is_normal})
+    left = [period for period in known if not period.is_normal]
+    reasons = ", ".join(sorted({period.reason for period in left}))
+    normal = f"; {len(known) - len(left)} learned, as normal by their outcome" if len(left) < len(known) else ""
     click.echo(
-        f"known periods: {len(known) - normal}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, "
-        f"each with {recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
+        f"known periods: {len(left)}{f' ({reasons})' if reasons else ''}, {used} in the history, each with "
+        f"{recovery_hours:g} h of recovery{normal}{'; before --since the engine only warmed up' if warm_up else ''}"
     )
-    if normal:
-        click.echo(f"kept, as a label calls them normal: {normal}")
     for dma, (slots, hours) in sorted(by_dma.items())[:MOST_LINES]:
         click.echo(f"left out of {dma}: {said(slots, hours)}")
     if len(by_dma) > MOST_LINES:
@@ -227,6 +226,8 @@ def _say_model(site: Path, model: Model) -> None:
     changed = changed_by_labels(m)
     if changed:
         click.echo(f"  {changed}")
+    if model.not_searched:
+        click.echo(f"  not searched, so with the settings given: {model.not_searched}")
     if m.search:
         click.echo(
             f"  search: {m.search['trials']:.0f} trials in {model.search_seconds:.0f} s: {m.settings}; finds "
@@ -243,17 +244,19 @@ def _say_model(site: Path, model: Model) -> None:
 def _promote(site: Path, place: Site, models: Sequence[Model]) -> None:
     """Where no champion serves yet; else one line says what serves, after all others were promoted."""
     from training.registry import serving_version  # noqa: PLC0415
+    from training.staging import alone  # noqa: PLC0415
 
     faults = []
     bundles = [trained.bundle for model in models for trained in model.trained]
-    serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
-    for bundle in bundles:
-        before = serving[bundle.scope]
-        if before is None:
-            promote_first(site, place, bundle)
-        elif before != bundle.version:
-            possible = f"possible: nightline compare SITE {bundle.version}, then promote"
-            faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
+    with alone(site):
+        serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
+        for bundle in bundles:
+            before = serving[bundle.scope]
+            if before is None:
+                promote_first(site, place, bundle)
+            elif before != bundle.version:
+                possible = f"possible: nightline compare SITE {bundle.version}, then promote"
+                faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
     if faults:
         raise ConfigError(faults)
     click.echo("the champions: " + ", ".join(f"{bundle.id} {bundle.version}" for bundle in bundles[:MOST_LINES]))

@@ -6,6 +6,7 @@ import base64
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -369,3 +370,21 @@ def test_no_foreign_slots_can_make_a_day_unwritable(tmp_path: Path):
     assert counts["slots"] > 50
     assert counts["rejected"] > 100
     assert (tmp_path / "detections" / "dma=A" / "2026-01-04.parquet").exists()
+
+
+@pytest.mark.parametrize("removed", ["", STATE])
+def test_a_folder_that_is_removed_while_it_is_written_to_is_not_begun_anew_in_silence(tmp_path: Path, removed: str):
+    batches = [Collector(Batch()) for _ in range(2)]
+    for collector, part in zip(batches, (LOG.records[:40], LOG.records[:80]), strict=True):
+        for dataset, record in part:
+            collector.take(dataset, record)
+    folder = tmp_path / "archive"
+    with Archive(folder, SITE.name, "nl") as store:
+        store.commit(batches[0].hand_out())
+        if removed:
+            (folder / removed).unlink()
+        else:
+            shutil.rmtree(folder)
+        with pytest.raises(ConfigError, match="was removed, or replaced, while it was written to; possible: start it again"):
+            store.commit(batches[1].hand_out())
+    assert folder.exists() == bool(removed)

@@ -186,7 +186,8 @@ class Archive:
         return self._state
 
     def commit(self, batch: Batch) -> None:
-        """Keep a batch. Raises ConfigError where the disk refuses: then nothing of it is kept."""
+        """Keep a batch. Raises ConfigError where the disk refuses, or the folder is gone: then nothing of it is kept."""
+        self._refuse_removed()
         before = self._state
         state = msgspec.structs.replace(
             before,
@@ -211,6 +212,16 @@ class Archive:
             self._move_in(pending)
         except OSError as error:  # the next start goes on from whichever archive.json there is
             raise self._refused(error) from None
+
+    def _refuse_removed(self) -> None:
+        """Going on would make a folder that claims, and lacks, all that the removed one held."""
+        try:
+            ours = self._lock is not None and os.path.samestat(os.fstat(self._lock), (self.folder / LOCK).stat())
+        except OSError:
+            ours = False
+        if not ours or (self._state.generation and not (self.folder / STATE).is_file()):
+            possible = "start it again, and what Kafka still has is archived anew"
+            raise ConfigError([f"{self.folder}: was removed, or replaced, while it was written to; possible: {possible}"])
 
     # the steps
 
