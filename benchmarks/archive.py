@@ -1,12 +1,16 @@
-"""`python -m benchmarks.archive [DAYS]`: packed messages of 50 DMAs into an archive, and the archive read back.
+"""`python -m benchmarks.archive [DAYS] [HOST:PORT]`: packed messages of 50 DMAs into an archive, and the archive read back.
 
 A year by default: 3 meters a DMA (an inlet, a boundary meter to the next DMA, a pressure logger) at 15 min, in messages of
 half a day as a replay makes them, and their scored slots. All that `nightline archive` does but Kafka's own part.
+
+With a broker, e.g. of scripts/kafka, the readings go to its topic `ring.readings.v1` instead, if it holds none, and
+`nightline backtest --readings kafka://…` reads them from there.
 """
 
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,7 +50,10 @@ class Record(NamedTuple):
     headers: tuple[()] = ()
 
 
-def made_site() -> Site:
+SITE = 'name = "ring"\ntimezone = "UTC"\n'
+
+
+def made_network() -> str:
     """A ring of DMAs."""
     network = ""
     for at in range(DMAS):
@@ -59,7 +66,7 @@ def made_site() -> Site:
             ("p", "pressure", f'dma = "{own}"'),
         ):
             network += f'[[meter]]\nid = "{meter}-{own}"\nkind = "{kind}"\n{place}\n'
-    return parse_site('name = "ring"\ntimezone = "UTC"\n', network)
+    return network
 
 
 def messages(site: Site, halves: int) -> Iterator[tuple[str, Record]]:
@@ -87,9 +94,36 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def from_kafka(bootstrap: str, days: int) -> None:
+    """Publish, unless that was done before; a backtest as a process of its own, and how long it took."""
+    from kafka import KafkaProducer  # noqa: PLC0415 - the other half needs no Kafka client
+
+    from streams.topics import admin, apply, prefixes_of, topic_name  # noqa: PLC0415
+
+    with admin(bootstrap) as client:
+        is_there = "ring" in prefixes_of(client)
+    if not is_there:
+        apply(bootstrap, "ring")
+        producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
+        for dataset, record in messages(parse_site(SITE, made_network()), 2 * days):
+            if dataset == READINGS:
+                producer.send(topic_name("ring", dataset), key=record.key, value=record.value)
+        producer.close()
+    with tempfile.TemporaryDirectory(prefix="nightline-") as name:
+        folder = Path(name)
+        (folder / "site.toml").write_text(SITE)
+        (folder / "network.toml").write_text(made_network())
+        start = time.perf_counter()
+        options = ["--readings", f"kafka://{bootstrap}/ring", "--out", str(folder / "out")]
+        run = ["-c", "from nightline.cli import main; main()", "backtest", str(folder), *options]
+        subprocess.run([sys.executable, *run], check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print(f"backtest from Kafka, all of it: {time.perf_counter() - start:.0f} s, peak {peak:.0f} MiB")
+
+
 def main(days: int) -> None:
     """Write and read, and say how long it took."""
-    site = made_site()
+    site = parse_site(SITE, made_network())
     with tempfile.TemporaryDirectory(prefix="nightline-") as name:
         folder, spent = Path(name) / "archive", 0.0
         with Archive(folder, site.name, "ring") as store:
@@ -117,4 +151,8 @@ def main(days: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 365)
+    asked_days = int(sys.argv[1]) if len(sys.argv) > 1 else 365
+    if len(sys.argv) > 2:
+        from_kafka(sys.argv[2], asked_days)
+    else:
+        main(asked_days)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Final
 import click
 
 from nightline.sites import load_site
-from nightline.topics import BOOTSTRAP, PREFIX
+from nightline.topics import BOOTSTRAP, PREFIX, plain_faults, quiet_client
 
 GAPS: Final = 1
 """Exit code of a run that found records gone which were never archived."""
@@ -37,20 +36,12 @@ def archive(site: Path, out: Path, bootstrap: str, prefix: str, every: float, un
     `--readings DIR` of backtest, train, evaluate and others reads it. What cannot be read is kept in DIR/rejects.ndjson.
     """
     place = load_site(site)
-    from kafka.errors import KafkaError  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
-
-    from streams.archiver import Archiver  # noqa: PLC0415
-    from streams.topics import KafkaUnavailableError  # noqa: PLC0415
+    from streams.archiver import Archiver  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
     from training.archive import Archive  # noqa: PLC0415 - pyarrow only when it is used
 
-    with Archive(out, place.name, prefix) as store, _asked_to_stop() as asked, _quiet_client():
-        try:
-            with Archiver(bootstrap, prefix, store, _say, every) as archiver:
-                done = archiver.run(lambda: bool(asked), until_end)
-        except KafkaUnavailableError as error:
-            raise click.ClickException(str(error)) from None
-        except KafkaError as error:
-            raise click.ClickException(f"Kafka at {bootstrap}: {' '.join(str(error).split())}") from None
+    with Archive(out, place.name, prefix) as store, _asked_to_stop() as asked, plain_faults(bootstrap), quiet_client():
+        with Archiver(bootstrap, prefix, store, _say, every, on_batch=lambda done: _say(done.line())) as archiver:
+            done = archiver.run(lambda: bool(asked), until_end)
         counts = store.state.counts
     total = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
     click.echo(f"{out}: {total or 'nothing yet'}, since it began")
@@ -70,18 +61,6 @@ def _asked_to_stop() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet_client() -> Iterator[None]:
-    """The client says the same of a lost broker for ever; we say it once."""
-    loud = logging.getLogger("kafka")
-    level = loud.level
-    loud.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        loud.setLevel(level)
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from models.config import ConfigError
+from nightline.readings import Log, at_hand, readings_option
 from nightline.rules import rule_options
 from nightline.sites import load_site
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@readings_option()
 @click.option(
     "--labels", type=click.Path(path_type=Path), help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h, peakAt."
 )
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 @rule_options
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def backtest(
-    site: Path, readings: Path, labels: Path | None, out: Path, abrupt_hours: float, incipient_days: float, no_model: bool
-) -> None:
+    site: Path, readings: Path | Log, labels: Path | None, out: Path, abrupt_hours: float, incipient_days: float,
+    no_model: bool,
+) -> None:  # fmt: skip
     """Run history through the engine, without Kafka; write alerts, detections, a scorecard and a report.
 
     Every reading is taken in order of its time, once: what is found is what would have been found live. Naive times are
@@ -51,10 +53,10 @@ def backtest(
         from training.registry import champions  # noqa: PLC0415
 
         bundle = champions(site, place.dma_row)
-    if readings.is_dir() and readings.resolve() in (out.resolve(), *out.resolve().parents):
+    if isinstance(readings, Path) and readings.is_dir() and readings.resolve() in (out.resolve(), *out.resolve().parents):
         raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
     with staged(out) as fresh:
-        history = read_history(readings, place, WINDOW_MINUTES, fresh / "rejects.csv")
+        history = read_history(at_hand(readings, place), place, WINDOW_MINUTES, fresh / "rejects.csv")
         result = run_backtest(
             place, with_progress(history, "backtest"), fresh, bundle, leaks, Rules(abrupt_hours, incipient_days)
         )

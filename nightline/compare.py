@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nightline.readings import Log, at_hand, readings_option
 from nightline.rules import rule_options
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 from nightline.times import epoch_ms
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ NONE = "none"
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.argument("version")
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="History: it must reach past the training.")
+@readings_option("History, which must reach past the training: a file, a folder, an archive")
 @click.option("--labels", type=click.Path(path_type=Path), help="Known leaks; without them every leak alarm is unexplained.")
 @click.option("--dma", help="A model of one DMA; of the whole site without.")
 @click.option("--against", help="Version to compare with, or none.  [default: the champion, none where there is none]")
@@ -33,8 +34,9 @@ NONE = "none"
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON instead.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this JSON file too.")
 def compare(
-    site: Path, version: str, readings: Path, labels: Path | None, dma: str | None, against: str | None, since: str | None,
-    until: str | None, margin: float | None, abrupt_hours: float, incipient_days: float, as_json: bool, out: Path | None,
+    site: Path, version: str, readings: Path | Log, labels: Path | None, dma: str | None, against: str | None,
+    since: str | None, until: str | None, margin: float | None, abrupt_hours: float, incipient_days: float, as_json: bool,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Hold a challenger against the champion on a period that neither was trained on; keep the result for promote."""
     from nightline.progress import with_progress  # noqa: PLC0415 - numba and pyarrow only when they are used
@@ -48,12 +50,13 @@ def compare(
     from training.promotion import save_comparison  # noqa: PLC0415
 
     place, scope = load_site(site), dma or "*"
+    check_scope(place, dma)
     challenger = registry.load(site, scope, version)
     serving = registry.serving_version(site, scope)
     other = serving if against is None else None if against == NONE else against
     champion = None if other is None else _load(site, scope, other)
     leaks = None if labels is None else read_labels(labels, place)
-    history = read_history(readings, place, WINDOW_MINUTES)
+    history = read_history(at_hand(readings, place), place, WINDOW_MINUTES)
     asked = [None if text is None else epoch_ms(text, place.timezone, name)
              for text, name in ((since, "--since"), (until, "--until"))]  # fmt: skip
     since_ms, until_ms = held_back((champion, challenger), *asked, history.last_ms)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from models.config import ConfigError, nearest
+from nightline.readings import Log, at_hand, readings_option
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@readings_option()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for detectability.json and .html.")
 @click.option("--dma", "dmas", multiple=True, help="Of this DMA alone; may be given more than once.")
 @click.option("--starts", type=click.IntRange(1, 1000), default=10, show_default=True, help="Moments to try bursts at.")
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @click.option("--n1", type=click.FloatRange(0, 3), default=1.0, show_default=True, help="FAVAD exponent of the bursts.")
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def detectability(
-    site: Path, readings: Path, out: Path | None, dmas: tuple[str, ...], starts: int, share: float, seed: int, n1: float,
-    no_model: bool,
+    site: Path, readings: Path | Log, out: Path | None, dmas: tuple[str, ...], starts: int, share: float, seed: int,
+    n1: float, no_model: bool,
 ) -> None:  # fmt: skip
     """The smallest burst that would be found in each DMA, within 24 h and within 7 days.
 
@@ -53,9 +54,10 @@ def detectability(
         if dma not in place.dma_row:
             raise ConfigError([f"--dma {dma!r} is not in network.toml; {nearest(dma, place.dma_row)}"])
     bundle = None if no_model else champions(site, place.dma_row)
+    source = at_hand(readings, place)
 
     def history(what: str) -> Iterator[Window]:
-        return with_progress(read_history(readings, place, WINDOW_MINUTES), what)
+        return with_progress(read_history(source, place, WINDOW_MINUTES), what)
 
     chosen = dmas or tuple(place.dma_row)
     found = measure(place, history, bundle, dmas=chosen, starts=starts, seed=seed, n1=n1)

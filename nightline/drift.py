@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.config import ConfigError
+from nightline.readings import Log, at_hand, readings_option
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
 @click.option("--detections", type=click.Path(path_type=Path), help="detections.parquet of a backtest, or an archive.")
-@click.option("--readings", type=click.Path(path_type=Path), help="Instead: history to run through the engine first.")
+@readings_option("Instead, history to run through the engine first: a file, a folder, an archive", required=False)
 @click.option("--alerts", type=click.Path(path_type=Path), help="alerts.ndjson, or alerts of an archive.  [default: beside]")
 @click.option("--model", help="Version to compare with.  [default: the champion of each DMA]")
 @click.option("--weeks", type=click.IntRange(1, 520), default=8, show_default=True, help="Whole weeks to report.")
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for drift.json and drift.html.")
 @click.option("--fail", is_flag=True, help="Exit with code 1 where a DMA drifts: for cron.")
 def drift(
-    site: Path, detections: Path | None, readings: Path | None, alerts: Path | None, model: str | None, weeks: int,
+    site: Path, detections: Path | None, readings: Path | Log | None, alerts: Path | None, model: str | None, weeks: int,
     as_json: bool, out: Path | None, fail: bool,
 ) -> None:  # fmt: skip
     """Say which DMAs no longer look like what their model was trained on: a weekly report. Nothing is changed.
@@ -45,7 +46,7 @@ def drift(
     place = load_site(site)
     followed = follow(place, _bundles(site, place, model))
     if readings is not None:
-        _run(place, readings, followed)
+        _run(place, at_hand(readings, place), followed)
     elif detections is not None:
         _read(place, detections, alerts, followed)
     found = drift_report(place, followed, weeks)
@@ -134,7 +135,7 @@ def _say(found: Mapping[str, Any]) -> None:
         rates = (
             "–"
             if alarms is None
-            else f"{alarms['perDmaMonth'] or 0:.2f} a month, trained {alarms['trainingPerDmaMonth']:.2f}"
+            else f"{alarms['perDmaMonth'] or 0:.2f} a month, trained {alarms['trainingPerDmaMonth'] or 0:.2f}"
         )
         ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
         table.add_row(

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from models.config import ConfigError
+from nightline.readings import Log, at_hand, readings_option
 from nightline.rules import rule_options
 from nightline.sites import load_site
 
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@readings_option()
 @click.option("--labels", required=True, type=click.Path(path_type=Path),
               help="Known leaks: dma, kind, startedAt, endedAt, id, max_m3h, peakAt.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the scorecard.")
@@ -24,7 +25,7 @@ from nightline.sites import load_site
               help="Alert budgets to try, as multiples of the site's own.")  # fmt: skip
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def evaluate(
-    site: Path, readings: Path, labels: Path, out: Path, abrupt_hours: float, incipient_days: float, budgets: str,
+    site: Path, readings: Path | Log, labels: Path, out: Path, abrupt_hours: float, incipient_days: float, budgets: str,
     no_model: bool,
 ) -> None:  # fmt: skip
     """Hold what the engine finds in history against known leaks; write scorecard.json and scorecard.html.
@@ -48,7 +49,7 @@ def evaluate(
     leaks = read_labels(labels, place)
     bundle = None if no_model else champions(site, place.dma_row)
     with staged(out) as fresh:
-        history = read_history(readings, place, WINDOW_MINUTES, fresh / "rejects.csv")
+        history = read_history(at_hand(readings, place), place, WINDOW_MINUTES, fresh / "rejects.csv")
         windows = with_progress(history, "evaluate")
         found = run_evaluation(place, windows, leaks, Rules(abrupt_hours, incipient_days), bundle, factors)
         write_json(fresh / "scorecard.json", found.scorecard)

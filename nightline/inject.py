@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from models.config import ConfigError, nearest
+from nightline.readings import Log, at_hand, readings_option
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _UNITS_MS = {"h": 3_600_000, "d": DAY_MS}
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="CSV or Parquet file, or a folder.")
+@readings_option()
 @click.option("--labels", type=click.Path(path_type=Path), help="Leaks known already, to be kept in OUT/labels.csv.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the new history.")
 @click.option("--dma", "dmas", multiple=True, help="Where; more than one with --campaign. Default: the only one, or all.")
@@ -43,7 +44,7 @@ _UNITS_MS = {"h": 3_600_000, "d": DAY_MS}
               help="A campaign leaves so much of the beginning clean.")  # fmt: skip
 @click.option("--n1", type=click.FloatRange(0, 3), default=1.0, show_default=True, help="FAVAD exponent of the leak.")
 def inject(
-    site: Path, readings: Path, labels: Path | None, out: Path, dmas: tuple[str, ...], kind: str | None,
+    site: Path, readings: Path | Log, labels: Path | None, out: Path, dmas: tuple[str, ...], kind: str | None,
     size: str | None, start: str | None, ramp: str, days: float | None, campaign: int | None, seed: int,
     clean_days: float, n1: float,
 ) -> None:  # fmt: skip
@@ -73,12 +74,11 @@ def inject(
     for dma in dmas:
         if dma not in place.dma_row:
             raise ConfigError([f"--dma {dma!r} is not in network.toml; {nearest(dma, place.dma_row)}"])
-    if readings.is_dir() and readings.resolve() in (out.resolve(), (out / "readings").resolve(), *out.resolve().parents):
-        raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
-    if (out / "readings").resolve() == readings.resolve().parent:
-        raise ConfigError([f"--out {out}: would write over the readings, {readings}; possible: another folder"])
+    if isinstance(readings, Path):
+        _check_out(out, readings)
     known = [] if labels is None else read_labels(labels, place)
-    history = read_history(readings, place, WINDOW_MINUTES)
+    source = at_hand(readings, place)
+    history = read_history(source, place, WINDOW_MINUTES)
     recorded = Recorded(place, with_progress(history, "read"))
     if campaign:
         leaks = _campaign(recorded, dmas or tuple(place.dma_row), kind, size, campaign, seed, clean_days)
@@ -88,9 +88,16 @@ def inject(
     additions = injector.additions(leaks)
     with staged(out) as fresh, Console(stderr=True).status("writing the readings"):
         (fresh / "readings").mkdir()
-        changed = rewrite(readings, fresh / "readings", place, additions)
+        changed = rewrite(source, fresh / "readings", place, additions)
         write_labels(fresh / "labels.csv", labels_of([*known, *(leak.label for leak in leaks)], place))
     _say(leaks, injector, changed, site, out)
+
+
+def _check_out(out: Path, readings: Path) -> None:
+    if readings.is_dir() and readings.resolve() in (out.resolve(), (out / "readings").resolve(), *out.resolve().parents):
+        raise ConfigError([f"--out {out}: lies in the readings, {readings}; possible: a folder outside of them"])
+    if (out / "readings").resolve() == readings.resolve().parent:
+        raise ConfigError([f"--out {out}: would write over the readings, {readings}; possible: another folder"])
 
 
 def _campaign(

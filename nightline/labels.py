@@ -65,7 +65,8 @@ def import_(
     place = load_site(site)
     from training import label_files as files  # noqa: PLC0415
     from training.labels import read_labels, read_rows  # noqa: PLC0415
-    from training.staging import staged  # noqa: PLC0415
+    from training.registry import write_through  # noqa: PLC0415
+    from training.staging import alone, staged  # noqa: PLC0415
 
     headers = {}
     for column in columns:
@@ -75,23 +76,26 @@ def import_(
         headers[ours] = theirs
     new = files.read_repair_log(file, headers)
     target = site / files.FILE
-    before = []
-    if target.exists():
-        read_labels(target, place)  # names every fault of it
-        before = read_rows(target)
     stamp = {"source": source or file.name, "by": who(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
-    merged = files.merge(place, before, new, stamp, kind, replace)
-    with staged(site) as fresh:
-        if merged.added or merged.replaced:
-            (fresh / files.FILE).write_text(files.text_of(merged.rows), encoding="utf-8")
-        if merged.refused:
-            (fresh / files.REJECTS).write_text(files.rejects_text(merged.refused, file.name), encoding="utf-8")
+    with alone(site):  # of two imports at once the second sees what the first has added
+        before = []
+        if target.exists():
+            read_labels(target, place)  # names every fault of it
+            before = read_rows(target)
+        merged = files.merge(place, before, new, stamp, kind, replace)
+        with staged(site) as fresh:
+            if merged.added or merged.replaced:
+                write_through(fresh / files.FILE, files.text_of(merged.rows).encode())
+            if merged.refused:
+                write_through(fresh / files.REJECTS, files.rejects_text(merged.refused, file.name).encode())
     click.echo(
         f"{target}: {merged.added} added, {merged.same} there already, {merged.replaced} replaced, "
         f"{len(merged.refused)} refused; {len(merged.rows)} labels now"
     )
     for one, other in merged.overlaps:
         click.echo(f"note: leak {one} runs at the same time as {other} of its DMA; possible: the same leak, told twice")
+    if len(merged.overlaps) == files.MOST_OVERLAPS:
+        click.echo("note: … and perhaps more")
     if merged.refused:
         line, reason, _ = merged.refused[0]
         click.echo(f"refused: {site / files.REJECTS}, e.g. line {line}: {reason}", err=True)

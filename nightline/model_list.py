@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from models.config import ConfigError
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 
 
 @click.group("models")
@@ -59,7 +59,11 @@ def _rows(site: Path) -> list[dict[str, Any]]:
                 }
             except ConfigError as error:
                 row["fault"] = "; ".join(error.faults)
-            rows.append({"scope": scope, "version": version, "role": aliases.get(version)} | row)
+            rows.append({"scope": scope, "version": version, "role": aliases.pop(version, None)} | row)
+        for version, alias in aliases.items():
+            if version is not None:
+                nothing: dict[str, Any] = dict.fromkeys(("trainedFrom", "trainedUntil", "slots", "dmas"))
+                rows.append({"scope": scope, "version": version, "role": alias} | nothing | {"fault": "no such version"})
     return rows
 
 
@@ -69,7 +73,7 @@ def _rows(site: Path) -> list[dict[str, Any]]:
 @click.option("--dma", help="Of one DMA; of the whole site without.")
 def show(site: Path, version: str | None, dma: str | None) -> None:
     """The card of a version, the champion's without one, and the history of its scope."""
-    load_site(site)
+    check_scope(load_site(site), dma)
     from training import registry  # noqa: PLC0415
     from training.card import card  # noqa: PLC0415
     from training.model_history import history  # noqa: PLC0415

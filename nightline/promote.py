@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from models.config import ConfigError
-from nightline.sites import load_site
+from nightline.sites import check_scope, load_site
 from nightline.topics import PREFIX, addresses
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def promote(
     ends the shadow.
     """
     place, scope = load_site(site), dma or "*"
-    _check_scope(place, dma)
+    check_scope(place, dma)
     if force and not (reason or "").strip():
         raise ConfigError(["--force: no reason was given; possible: --reason TEXT, which is recorded"])
     if version == NONE and role == "champion":
@@ -66,22 +66,24 @@ def promote(
     from training import registry  # noqa: PLC0415 - a faulty site needs no numba
     from training.model_history import Entry  # noqa: PLC0415
     from training.promotion import Decision, decide  # noqa: PLC0415
+    from training.staging import alone  # noqa: PLC0415
 
-    bundle = None if version == NONE else registry.load(site, scope, version)
-    before = registry.alias_version(site, scope, role)
-    decision = decide(site, scope, version, margin) if role == "champion" else Decision()
-    if decision.faults and not force:
-        raise ConfigError(
-            [f"model {version} is not promoted: {fault}; or --force --reason TEXT" for fault in decision.faults]
-        )
-    entry = Entry(
-        at=_now(), by=who(), action="promoted" if role == "champion" else "inShadow", role=role,
-        version=None if bundle is None else version, before=before, reason=reason, forced=bool(decision.faults),
-        margin=margin if role == "champion" else None, worse=decision.faults, comparison=decision.comparison,
-    )  # fmt: skip
-    served = registry.served_by(site, scope, role, place.dma_row)
-    change = dict.fromkeys(served, bundle)
-    _carry_out(site, place, scope, entry, change, None if offline else bootstrap, prefix)
+    with alone(site):  # or two at once would both take the place of one champion
+        bundle = None if version == NONE else registry.load(site, scope, version)
+        before = registry.alias_version(site, scope, role)
+        decision = decide(site, scope, version, margin) if role == "champion" else Decision()
+        if decision.faults and not force:
+            raise ConfigError(
+                [f"model {version} is not promoted: {fault}; or --force --reason TEXT" for fault in decision.faults]
+            )
+        entry = Entry(
+            at=_now(), by=who(), action="promoted" if role == "champion" else "inShadow", role=role,
+            version=None if bundle is None else version, before=before, reason=reason, forced=bool(decision.faults),
+            margin=margin if role == "champion" else None, worse=decision.faults, comparison=decision.comparison,
+        )  # fmt: skip
+        served = registry.served_by(site, scope, role, place.dma_row)
+        change = dict.fromkeys(served, bundle)
+        _carry_out(site, place, scope, entry, change, None if offline else bootstrap, prefix)
 
 
 @click.command()
@@ -92,25 +94,27 @@ def promote(
 def rollback(site: Path, dma: str | None, reason: str | None, bootstrap: str | None, prefix: str, offline: bool) -> None:
     """Return to the champion before the present one, as the registry's history has it."""
     place, scope = load_site(site), dma or "*"
-    _check_scope(place, dma)
+    check_scope(place, dma)
     from training import registry  # noqa: PLC0415
     from training.model_history import HISTORY, Entry, champions_before, history  # noqa: PLC0415
+    from training.staging import alone  # noqa: PLC0415
 
-    current = registry.alias_version(site, scope, "champion")
-    under = champions_before(history(site, scope), current)
-    if not under:
-        path = registry.scope_folder(site, scope) / HISTORY
-        found = "no champion" if current is None else f"champion {current}"
-        raise ConfigError([f"{path}: {found}, and no champion before it; possible: nightline promote SITE VERSION"])
-    version = under[-1]
-    bundle = None if version is None else registry.load(site, scope, version)
-    entry = Entry(
-        at=_now(), by=who(), action="rolledBack", role="champion", version=version, before=current, reason=reason
-    )  # fmt: skip
-    served = registry.served_by(site, scope, "champion", place.dma_row)
-    # a DMA that gives its own champion up is served by the site's
-    instead = registry.champion(site, "*") if bundle is None and scope != "*" else bundle
-    _carry_out(site, place, scope, entry, dict.fromkeys(served, instead), None if offline else bootstrap, prefix)
+    with alone(site):
+        current = registry.alias_version(site, scope, "champion")
+        under = champions_before(history(site, scope), current)
+        if not under:
+            path = registry.scope_folder(site, scope) / HISTORY
+            found = "no champion" if current is None else f"champion {current}"
+            raise ConfigError([f"{path}: {found}, and no champion before it; possible: nightline promote SITE VERSION"])
+        version = under[-1]
+        bundle = None if version is None else registry.load(site, scope, version)
+        entry = Entry(
+            at=_now(), by=who(), action="rolledBack", role="champion", version=version, before=current, reason=reason
+        )  # fmt: skip
+        served = registry.served_by(site, scope, "champion", place.dma_row)
+        # a DMA that gives its own champion up is served by the site's
+        instead = registry.champion(site, "*") if bundle is None and scope != "*" else bundle
+        _carry_out(site, place, scope, entry, dict.fromkeys(served, instead), None if offline else bootstrap, prefix)
 
 
 def promote_first(site: Path, place: Site, bundle: Bundle) -> None:
@@ -120,13 +124,6 @@ def promote_first(site: Path, place: Site, bundle: Bundle) -> None:
     entry = Entry(at=_now(), by=who(), action="promoted", role="champion", version=bundle.version, before=None)
     change = dict.fromkeys(place.dma_row if bundle.scope == "*" else [bundle.scope], bundle)
     _carry_out(site, place, bundle.scope, entry, change, None, "")
-
-
-def _check_scope(place: Site, dma: str | None) -> None:
-    from models.config import nearest  # noqa: PLC0415
-
-    if dma is not None and dma not in place.dma_row:
-        raise ConfigError([f"DMA {dma!r} is not in network.toml; {nearest(dma, place.dma_row)}"])
 
 
 def _now() -> str:

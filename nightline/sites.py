@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from models.config import ConfigError
+from models.config import ConfigError, nearest
 from models.network import Site, parse_site
 from nightline.calendars import Found, calendar_of
 
@@ -26,6 +26,12 @@ def load_site(folder: Path, warn: Callable[[str], None] = _warn) -> Site:
     for fault in found.faults:
         warn(fault)
     return site
+
+
+def check_scope(site: Site, dma: str | None) -> None:
+    """Raises ConfigError for a DMA that is not in the site; None is the whole of it."""
+    if dma is not None and dma not in site.dma_row:
+        raise ConfigError([f"DMA {dma!r} is not in network.toml; {nearest(dma, site.dma_row)}"])
 
 
 def read_site(folder: Path) -> tuple[Site, Found]:

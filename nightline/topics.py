@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 
 import click
 
 
-def addresses(_: click.Context, __: click.Parameter, value: str) -> str:
-    """host:port[,host:port…], an IPv6 host in brackets."""
-    addresses = [address.strip() for address in value.split(",")]
+def brokers(text: str) -> str | None:
+    """host:port[,host:port…], an IPv6 host in brackets, without blanks; None where it is no such list."""
+    addresses = [address.strip() for address in text.split(",")]
     for address in addresses:
         found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})", address)
         if found is None or not 0 < int(found[2]) < 65536:
-            raise click.ClickException(f"--bootstrap: found {value!r}; possible: host:port[,host:port…], ports 1 to 65535")
+            return None
     return ",".join(addresses)
+
+
+def addresses(_: click.Context, __: click.Parameter, value: str) -> str:
+    """The value of --bootstrap."""
+    found = brokers(value)
+    if found is None:
+        raise click.ClickException(f"--bootstrap: found {value!r}; possible: host:port[,host:port…], ports 1 to 65535")
+    return found
+
+
+DEFAULT_PREFIX = "nightline"
 
 
 BOOTSTRAP = click.option(
@@ -24,7 +38,34 @@ BOOTSTRAP = click.option(
     callback=addresses,
     help="Kafka brokers, host:port[,host:port…].",
 )
-PREFIX = click.option("--prefix", default="nightline", show_default=True, help="First part of every topic's name.")
+PREFIX = click.option("--prefix", default=DEFAULT_PREFIX, show_default=True, help="First part of every topic's name.")
+
+
+@contextlib.contextmanager
+def plain_faults(bootstrap: str) -> Iterator[None]:
+    """Whatever Kafka refuses as a ClickException of one line."""
+    from kafka.errors import KafkaError  # noqa: PLC0415 - `--help` and a faulty site need no Kafka client
+
+    from streams.topics import KafkaUnavailableError  # noqa: PLC0415
+
+    try:
+        yield
+    except KafkaUnavailableError as error:
+        raise click.ClickException(str(error)) from None
+    except KafkaError as error:
+        raise click.ClickException(f"Kafka at {bootstrap}: {' '.join(str(error).split())}") from None
+
+
+@contextlib.contextmanager
+def quiet_client() -> Iterator[None]:
+    """The client says the same of a lost broker for ever; we say it once."""
+    loud = logging.getLogger("kafka")
+    level = loud.level
+    loud.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        loud.setLevel(level)
 
 
 @click.group("topics")

@@ -11,6 +11,7 @@ import click
 
 from models.config import ConfigError
 from nightline.promote import promote_first
+from nightline.readings import Log, at_hand, readings_option
 from nightline.sites import load_site
 from nightline.times import epoch_ms
 
@@ -47,11 +48,11 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 
 @click.command()
 @click.argument("site", type=click.Path(path_type=Path))
-@click.option("--readings", required=True, type=click.Path(path_type=Path), help="A file or folder of history.")
+@readings_option()
 @click.option("--labels", type=click.Path(path_type=Path), help="Known events, which are left out with their recovery.")
 @click.option("--since", help="Learn only from slots that end after it; the engine warms up on what is before.")
 @click.option("--until", help="Learn only from slots that end by then: ISO 8601; local time of the site without offset.")
-@click.option("--recovery-hours", type=click.FloatRange(min=0), default=48.0, show_default=True,
+@click.option("--recovery-hours", type=click.FloatRange(0, 87_600), default=48.0, show_default=True,
               help="Left out after a known event, too.")  # fmt: skip
 @click.option("--dma", "dmas", multiple=True, help="Only these; a model for each unless --per cluster.")
 @click.option("--per", type=click.Choice(["site", "dma", "cluster"]),
@@ -71,7 +72,7 @@ def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> tu
 @click.option("--figures/--no-figures", default=None, help=f"On the cards.  [default: of up to {MOST_FIGURES} models]")
 @click.option("--promote", "to_champion", is_flag=True, help="Make it the first champion at once.")
 def train(
-    site: Path, readings: Path, labels: Path | None, since: str | None, until: str | None, recovery_hours: float,
+    site: Path, readings: Path | Log, labels: Path | None, since: str | None, until: str | None, recovery_hours: float,
     dmas: tuple[str, ...], per: str | None, clusters: int | None, shard: tuple[int, int] | None, seed: int, trees: int,
     max_samples: int, max_features: int, calibrate: float, report: float, seconds: float | None, trials: int | None,
     figures: bool | None, to_champion: bool,
@@ -100,7 +101,8 @@ def train(
         click.echo(f"shard {shard and shard[0]}/{shard and shard[1]}: no DMA; the others have them all")
         return
     known = _known(labels, place, recovery_hours)
-    history = _read(readings, place)
+    source = at_hand(readings, place)
+    history = _read(source, place)
     if since_ms is not None and since_ms >= history.last_ms:
         raise ConfigError([f"--since {since}: the readings end before it; possible: an earlier time"])
     if until_ms is not None and until_ms <= history.first_ms:
@@ -109,7 +111,7 @@ def train(
     plan = Plan(kind, clusters, ForestSettings(trees, max_samples, max_features), Shares(calibrate, report), seed)  # type: ignore[arg-type]
     search = None
     if seconds is not None or trials is not None:
-        search = Search(lambda word: _bar(_read(readings, place), word, until_ms), trials, seconds)
+        search = Search(lambda word: _bar(_read(source, place), word, until_ms), trials, seconds)
     models = _saved(site, train_models(place, rows, plan, search), plan, len(wanted), figures)
     for fault in list(too_few(place, rows, plan).values())[:MOST_LINES]:
         click.echo(f"no model: {fault}")
@@ -179,14 +181,13 @@ def _say(site: Path, models: Sequence[Model], known: Sequence[Known], recovery_h
     manifests = [model.trained[0].bundle.manifest for model in models]
     by_dma = {dma: (m.left_out_by_dma[dma], m.left_out_hours[dma]) for m in manifests for dma in m.left_out_by_dma}
     used = sum(len(m.left_out_windows) for m in manifests)
-    normal = sum(period.is_normal for period in known)
-    reasons = sorted({period.reason for period in known if not period.is_normal})
+    left = [period for period in known if not period.is_normal]
+    reasons = ", ".join(sorted({period.reason for period in left}))
+    normal = f"; {len(known) - len(left)} learned, as normal by their outcome" if len(left) < len(known) else ""
     click.echo(
-        f"known periods: {len(known) - normal}{f' ({chr(44).join(reasons)})' if reasons else ''}, {used} in the history, "
-        f"each with {recovery_hours:g} h of recovery{'; before --since the engine only warmed up' if warm_up else ''}"
+        f"known periods: {len(left)}{f' ({reasons})' if reasons else ''}, {used} in the history, each with "
+        f"{recovery_hours:g} h of recovery{normal}{'; before --since the engine only warmed up' if warm_up else ''}"
     )
-    if normal:
-        click.echo(f"kept, as a label calls them normal: {normal}")
     for dma, (slots, hours) in sorted(by_dma.items())[:MOST_LINES]:
         click.echo(f"left out of {dma}: {said(slots, hours)}")
     if len(by_dma) > MOST_LINES:
@@ -225,6 +226,8 @@ def _say_model(site: Path, model: Model) -> None:
     changed = changed_by_labels(m)
     if changed:
         click.echo(f"  {changed}")
+    if model.not_searched:
+        click.echo(f"  not searched, so with the settings given: {model.not_searched}")
     if m.search:
         click.echo(
             f"  search: {m.search['trials']:.0f} trials in {model.search_seconds:.0f} s: {m.settings}; finds "
@@ -241,17 +244,19 @@ def _say_model(site: Path, model: Model) -> None:
 def _promote(site: Path, place: Site, models: Sequence[Model]) -> None:
     """Where no champion serves yet; else one line says what serves, after all others were promoted."""
     from training.registry import serving_version  # noqa: PLC0415
+    from training.staging import alone  # noqa: PLC0415
 
     faults = []
     bundles = [trained.bundle for model in models for trained in model.trained]
-    serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
-    for bundle in bundles:
-        before = serving[bundle.scope]
-        if before is None:
-            promote_first(site, place, bundle)
-        elif before != bundle.version:
-            possible = f"possible: nightline compare SITE {bundle.version}, then promote"
-            faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
+    with alone(site):
+        serving = {bundle.scope: serving_version(site, bundle.scope) for bundle in bundles}
+        for bundle in bundles:
+            before = serving[bundle.scope]
+            if before is None:
+                promote_first(site, place, bundle)
+            elif before != bundle.version:
+                possible = f"possible: nightline compare SITE {bundle.version}, then promote"
+                faults.append(f"{bundle.id} is not promoted: {before} serves; {possible}")
     if faults:
         raise ConfigError(faults)
     click.echo("the champions: " + ", ".join(f"{bundle.id} {bundle.version}" for bundle in bundles[:MOST_LINES]))

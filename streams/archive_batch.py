@@ -23,6 +23,8 @@ from streams.topics import ALERTS, COMMANDS, DETECTIONS, READINGS
 
 DATASETS: Final = (READINGS, DETECTIONS, ALERTS, COMMANDS)
 """What is archived, in the order of the counts told."""
+CHECKSUMMED: Final = frozenset({READINGS})
+"""Whose messages carry a checksum of their own, `models.packing`: what is torn is rejected by it."""
 _ID: Final = re.compile(r"[A-Za-z0-9._:+-]{1,64}")
 """Ids of DMAs (`models.network`): they become names of folders."""
 _PER_RECORD: Final = 400

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from models.bundle import Bundle
 from streams.published import Named, digest_of, name_of, unpack_bundle
-from streams.topics import MODELS, client_options, topic_name
+from streams.topics import EMBEDDED_OPTIONS, MODELS, client_options, topic_name
 
 log = logging.getLogger("nightline")
 
@@ -122,15 +122,18 @@ class Shelf:
 def read_models(bootstrap: str, prefix: str, wanted: Collection[str]) -> dict[str, bytes]:
     """The newest value of each publication that is on `models.v1`. Blocks; raises TimeoutError when it cannot be read."""
     topic, keys = topic_name(prefix, MODELS), {one.encode(): one for one in wanted}
+    options = client_options(bootstrap)
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=32 << 20,
-        fetch_max_bytes=64 << 20, **client_options(bootstrap),
+        fetch_max_bytes=64 << 20, **options,
     )  # fmt: skip
     found: dict[str, bytes] = {}
     try:
         tps = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-        if not tps:
-            return found
+        if not tps and options == EMBEDDED_OPTIONS:
+            return found  # there a topic is made when it is first written to
+        if not tps:  # or a model would be refused for good by this worker, and taken by others
+            raise TimeoutError(f"{topic} is not there, or its broker does not say where; possible: nightline topics apply")
         consumer.assign(tps)
         consumer.seek_to_beginning(*tps)
         ends = consumer.end_offsets(tps)

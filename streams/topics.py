@@ -167,6 +167,11 @@ class Found:
     config: dict[str, str]
 
 
+def prefixes_of(client: KafkaAdminClient) -> list[str]:
+    """Prefixes under which the broker has a topic of validated readings."""
+    return sorted(name.removesuffix(f".{READINGS}") for name in client.list_topics() if name.endswith(f".{READINGS}"))
+
+
 def find_topics(client: KafkaAdminClient, prefix: str) -> dict[str, Found]:
     """Dataset -> what the broker has, for those of the nine topics that exist."""
     there = set(client.list_topics())

@@ -6,6 +6,7 @@ import base64
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -333,7 +334,9 @@ def test_meters_and_dmas_that_a_network_no_longer_has_are_kept(tmp_path: Path):
     history = read_history(tmp_path, smaller, 1440)
     got = np.concatenate([window.readings for window in history])
     assert len(got) == 3 * 288
-    assert "meter 'in-C' is not in network.toml; nearest: 'in-C2'" in history.rejects.first[0][2]
+    # after what nobody could read of the topic
+    assert [file for file, _, _ in history.rejects.first[:3]] == [REJECTS, REJECTS, "2026-01-04.parquet"]
+    assert "meter 'in-C' is not in network.toml; nearest: 'in-C2'" in history.rejects.first[2][2]
 
 
 def test_leaks_are_injected_into_every_file_of_an_archive(whole: Path, tmp_path: Path):
@@ -367,3 +370,21 @@ def test_no_foreign_slots_can_make_a_day_unwritable(tmp_path: Path):
     assert counts["slots"] > 50
     assert counts["rejected"] > 100
     assert (tmp_path / "detections" / "dma=A" / "2026-01-04.parquet").exists()
+
+
+@pytest.mark.parametrize("removed", ["", STATE])
+def test_a_folder_that_is_removed_while_it_is_written_to_is_not_begun_anew_in_silence(tmp_path: Path, removed: str):
+    batches = [Collector(Batch()) for _ in range(2)]
+    for collector, part in zip(batches, (LOG.records[:40], LOG.records[:80]), strict=True):
+        for dataset, record in part:
+            collector.take(dataset, record)
+    folder = tmp_path / "archive"
+    with Archive(folder, SITE.name, "nl") as store:
+        store.commit(batches[0].hand_out())
+        if removed:
+            (folder / removed).unlink()
+        else:
+            shutil.rmtree(folder)
+        with pytest.raises(ConfigError, match="was removed, or replaced, while it was written to; possible: start it again"):
+            store.commit(batches[1].hand_out())
+    assert folder.exists() == bool(removed)

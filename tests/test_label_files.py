@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,8 +13,9 @@ from click.testing import CliRunner, Result
 from models.config import ConfigError
 from nightline.cli import nightline
 from tests.synthetic import NETWORK_TOML, SITE_TOML, make_site
-from training.label_files import merge, read_repair_log
-from training.labels import KnownEvent, read_known_events, read_labels
+from training.label_files import MOST_OVERLAPS, merge, read_repair_log
+from training.labels import KnownEvent, read_known_events, read_labels, time_of
+from training.staging import alone
 
 SITE = make_site()
 LOG = """Auftrag,Zone,Beginn,Ende,Art
@@ -109,7 +112,7 @@ def test_two_leaks_of_one_time_and_dma_are_pointed_out(site: Path):
 
 def test_a_leak_without_a_kind_is_refused_with_what_is_possible():
     row = {"dma": "A", "startedAt": "2026-03-01", "id": "x"}
-    merged = merge(SITE, [], [row], {}, None, replace=False)
+    merged = merge(SITE, [], [(2, row)], {}, None, replace=False)
     assert [(line, reason) for line, reason, _ in merged.refused] == [(2, "kind ''; possible: abrupt, incipient")]
 
 
@@ -130,6 +133,74 @@ def test_a_row_with_too_many_cells_is_refused(tmp_path: Path):
     file.write_text("dma,kind,startedAt,endedAt\nA,abrupt,2026-03-01,2026-03-02,more\n")
     merged = merge(SITE, [], read_repair_log(file, {}), {}, None, replace=False)
     assert [reason for _, reason, _ in merged.refused] == ["more cells than columns"]
+
+
+def test_a_file_with_short_rows_semicolons_or_cells_of_two_lines_is_read_as_it_looks(site: Path):
+    (site / "labels.csv").write_text("dma,kind,startedAt,endedAt,id\nA,abrupt,2026-03-01\n")  # ends in mid-row
+    file = site.parent / "excel.csv"
+    file.write_text('\ufeffdma; startedAt;endedAt;comment\r\nB;2026-03-01;;"two\nlines"\r\nZ;2026-03-02;;\r\n')
+    said = CliRunner().invoke(nightline, ["labels", "import", str(site), str(file), "--kind", "abrupt"])
+    assert "1 added, 0 there already, 0 replaced, 1 refused; 2 labels now" in said.output
+    assert "line 4: dma 'Z'" in said.output
+    assert [leak.dma for leak in read_labels(site / "labels.csv", SITE)] == ["A", "B"]
+    for content, reason in ((b"dma,dma,startedAt\nA,B,2026-03-01\n", "column 'dma' is there twice"),
+                            (b"dma,startedAt,comment\nA,2026-03-01,\xe9\n", "possible: text in UTF-8"),
+                            (b"", "holds no rows")):  # fmt: skip
+        file.write_bytes(content)
+        said = CliRunner().invoke(nightline, ["labels", "import", str(site), str(file), "--kind", "abrupt"])
+        assert isinstance(said.exception, ConfigError)
+        assert reason in str(said.exception)
+
+
+def test_thousands_of_leaks_are_merged_in_seconds_and_their_overlaps_cut_short(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr("training.label_files.time_of", lambda text, site: asked.append(text) or time_of(text, site))
+    rows = [(n, {"dma": "A", "startedAt": f"2026-03-{1 + n % 28:02d} 0{n % 10}:00", "id": str(n)}) for n in range(2, 602)]
+    merged = merge(SITE, [], rows, {}, "abrupt", replace=False)
+    assert (merged.added, len(merged.overlaps)) == (600, MOST_OVERLAPS)
+    assert len(asked) <= 4 * 600  # 180,000 pairs; parsing a time takes 80 µs
+
+
+def test_overlaps_are_those_that_every_pair_tells(site: Path):
+    spans = [(3, 5), (1, 2), (5, 9), (6, 7), (2, 3), (20, None), (8, 30)]
+    rows = [
+        {"dma": "AB"[n == 3], "startedAt": f"2026-03-{a:02d}", "endedAt": f"2026-03-{b:02d}" if b else "", "id": str(n)}
+        for n, (a, b) in enumerate(spans)
+    ]
+    merged = merge(SITE, [], list(enumerate(rows, 2)), {}, "abrupt", replace=False)
+    expected = {
+        (str(n), str(m)) for n, (a, b) in enumerate(spans) for m, (c, d) in enumerate(spans[:n])
+        if 3 not in (n, m) and a <= (d or 99) and c <= (b or 99)
+    }  # fmt: skip
+    assert (set(merged.overlaps), len(merged.overlaps)) == (expected, len(expected))
+    assert merge(SITE, merged.rows, list(enumerate(rows, 2)), {}, "abrupt", replace=False).overlaps == []
+
+
+def test_an_import_waits_for_the_one_that_is_at_it_and_sees_what_it_has_added(site: Path):
+    with alone(site):
+        other = Thread(target=take, args=(site, "--kind", "abrupt"))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        (site / "labels.csv").write_text("dma,kind,startedAt,endedAt,id\nA,abrupt,2026-03-01,,first\n")
+    other.join(60)
+    assert [leak.id for leak in read_labels(site / "labels.csv", SITE)] == ["first", "R-1", "R-2"]
+
+
+def test_an_import_killed_between_any_two_steps_leaves_the_old_labels_or_the_new(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert take(site, "--kind", "abrupt", text=LOG[: LOG.index("R-2")]).exit_code == 0
+    seen = set()
+
+    def watched(*_: object) -> None:
+        seen.add(tuple(leak.id for leak in read_labels(site / "labels.csv", SITE)))
+
+    for name in ("link", "rename", "replace", "fsync"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, real=real: (watched(), real(*given), watched())[1])
+    assert take(site, "--kind", "abrupt", text=LOG[: LOG.index("R-3")]).exit_code == 0
+    assert seen == {("R-1",), ("R-1", "R-2")}
 
 
 def test_an_outcome_nobody_knows_is_a_fault(tmp_path: Path):

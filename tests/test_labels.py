@@ -47,9 +47,10 @@ def test_every_faulty_label_is_named(tmp_path: Path) -> None:
         ("A,abrupt,2026-01-25,2026-01-20,x,,", "line 2: endedAt '2026-01-20' is before startedAt; possible: a later time"),
         ("A,abrupt,2026-01-25,,x,,2026-01-20", "line 2: peakAt '2026-01-20' is before startedAt; possible: a later time"),
         ("A,abrupt,2026-01-25,,x,,later", "line 2: time 'later' cannot be read"),
-        ("A,abrupt,2026-01-25,,x,nan,", "line 2: max_m3h 'nan'; possible: a finite number, or nothing"),
-        ("A,abrupt,2026-01-25,,x,1e999,", "line 2: max_m3h '1e999'; possible: a finite number, or nothing"),
-        ("A,abrupt,2026-01-25,,x,many,", "line 2: max_m3h 'many'; possible: a finite number, or nothing"),
+        ("A,abrupt,2026-01-25,,x,nan,", "line 2: max_m3h 'nan'; possible: a finite number from 0 on, or nothing"),
+        ("A,abrupt,2026-01-25,,x,1e999,", "line 2: max_m3h '1e999'; possible: a finite number from 0 on, or nothing"),
+        ("A,abrupt,2026-01-25,,x,-1,", "line 2: max_m3h '-1'; possible: a finite number from 0 on, or nothing"),
+        ("A,abrupt,2026-01-25,,x,many,", "line 2: max_m3h 'many'; possible: a finite number from 0 on, or nothing"),
         (f"A,abrupt,2026-01-25,,{'x' * 200_000},,", "cannot be read: field larger than field limit"),
     ],
 )

@@ -163,7 +163,8 @@ def test_a_broker_that_does_not_answer_leaves_the_registry_as_it_was(site: Path,
 
 
 def test_a_dma_that_is_not_there_is_refused(site: Path, does: Any) -> None:
-    for command in (("promote", site, OLD.version), ("rollback", site)):
+    for command in (("promote", site, OLD.version), ("rollback", site), ("models", "show", site),
+                    ("compare", site, OLD.version, "--readings", site)):  # fmt: skip
         code, said = does(*command, "--dma", "Z")
         assert (code, "DMA 'Z' is not in network.toml" in said) == (2, True)
 
@@ -195,6 +196,9 @@ def test_the_registry_is_printed_readably(site: Path, does: Any) -> None:
     assert f"# testville/*, version {NEW.version}" in does("models", "show", site, NEW.version)[1]
     code, said = does("models", "show", site, "--dma", "A")
     assert (code, "no champion; possible: a version of none yet" in said) == (2, True)
+    (site / "models" / "site" / "champion").write_text("0123456789ab\n")
+    rows = {row["version"]: row for row in json.loads(does("models", "list", site, "--json")[1])}
+    assert (rows["0123456789ab"]["role"], rows["0123456789ab"]["fault"]) == ("champion", "no such version")
 
 
 def test_a_history_that_cannot_be_written_leaves_the_aliases(site: Path) -> None:
@@ -222,6 +226,41 @@ def test_champions_before_are_those_that_a_rollback_has_not_taken_away() -> None
     assert champions_before([], None) == []
     by_hand = [*steps, step("promoted", "x", "y")]
     assert champions_before(by_hand, "y") == ["x"]
+    # killed between the entry and the alias, and done again, or something else instead
+    assert champions_before(steps, "a") == [None]
+    assert champions_before([*steps, step("promoted", "a", "c")], "c") == [None, "a"]
+    assert champions_before([*steps, step("rolledBack", "c", "a")], "c") == [None, "a"]
+    assert champions_before([*steps, step("rolledBack", "c", "a"), step("rolledBack", "c", "a")], "a") == [None]
+    assert champions_before([*steps, step("rolledBack", "c", "a"), step("promoted", "c", "d")], "d") == [None, "a", "c"]
+    assert champions_before(steps[:1], None) == []
+    told_again = [*steps, step("promoted", "c", "c")]
+    assert champions_before(told_again, "c") == [None, "a"]
+
+
+def test_a_promotion_killed_between_any_two_steps_can_be_done_again_and_rolled_back(
+    site: Path, does: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does("promote", site, OLD.version)
+    compared(site, OLD.version, NEW.version)
+    real, left = Path.replace, [0]
+
+    def killed(path: Path, target: Path) -> Path:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(path, target)
+
+    for left[0], command in ((0, ("promote", NEW.version)), (1, ("promote", NEW.version)), (1, ("rollback",))):
+        again = left[0]
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", killed)
+            does(command[0], site, *command[1:])
+        assert registry.alias_version(site, "*", "champion") == (NEW if command[0] == "rollback" else OLD).version
+        assert does(command[0], site, *command[1:])[0] == 0
+        assert registry.alias_version(site, "*", "champion") == (OLD if command[0] == "rollback" else NEW).version
+        if command[0] == "promote" and not again:
+            assert does("rollback", site)[0] == 0
+    assert does("rollback", site)[1].startswith(f"champion of testville/*: none, before: {OLD.version}")
 
 
 def test_a_worker_needs_neither_scikit_learn_nor_pickle() -> None:

@@ -359,6 +359,6 @@ def test_training_says_which_labels_come_too_late_to_change_a_threshold(tmp_path
     (tmp_path / "l.csv").write_text("\n".join(["dma,kind,startedAt,endedAt,id,outcome", *labels]) + "\n")
     asked = [tmp_path, "--readings", tmp_path / "r.csv", "--labels", tmp_path / "l.csv", "--trees", 8, "--no-figures"]
     said = CliRunner().invoke(train_command, [str(word) for word in asked]).output
-    assert "kept, as a label calls them normal: 3" in said
+    assert "; 3 learned, as normal by their outcome" in said
     assert "they call 2 alarms normal and leave 0 out" in said
     assert "note: 1 known periods begin in what is held back and change no threshold yet; possible: --report 0" in said

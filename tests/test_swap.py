@@ -27,7 +27,7 @@ from streams.control import HEADER, Control, control_message
 from streams.detections import Detections, unpack_detections
 from streams.outbox import Message
 from streams.published import Named, digest_of, name_of, pack_bundle, unpack_bundle
-from streams.shelf import Shelf
+from streams.shelf import Shelf, read_models
 from streams.swap import SHADOW_SCORE
 from streams.topics import ALERTS, DEAD_LETTERS, DETECTIONS
 from streams.watcher import Watcher
@@ -374,6 +374,24 @@ def test_a_model_comes_back_from_its_message_and_one_that_is_too_large_is_refuse
     monkeypatch.setattr("streams.published.MODEL_LIMIT", 100)
     with pytest.raises(ValueError, match=r"has [\d,]+ bytes; possible: at most 100, so fewer or smaller trees"):
         pack_bundle(model(0))
+
+
+def test_a_topic_that_is_not_there_refuses_no_model_but_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def partitions_for_topic(self, _: str) -> set[int]:
+            return set()
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("streams.shelf.KafkaConsumer", Nowhere)
+    shelf = Shelf(lambda wanted: read_models("127.0.0.1:9", "nl", wanted))
+    with pytest.raises(TimeoutError, match=r"nl\.models\.v1 is not there, or its broker does not say where; possible: "):
+        shelf.bring(["*|0123456789ab|x"])
+    assert shelf.misses(["*|0123456789ab|x"])  # looked for again, and not refused for good
 
 
 def test_bundles_that_no_state_uses_are_let_go() -> None:

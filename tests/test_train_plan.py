@@ -20,11 +20,12 @@ from tests import synthetic
 from training import registry
 from training.card import FIGURE, card_files
 from training.clusters import clusters_of
-from training.fit import LATER, ForestSettings, boundaries, in_period
+from training.fit import LATER, ForestSettings, Shares, boundaries, in_period
 from training.history import Window
 from training.labels import KnownEvent, Leak
 from training.leave_out import KNOWN_EVENT, KNOWN_LEAK, PLANNED, known_periods, totals
 from training.score_law import daily_maxima, statistic
+from training.search import Search
 from training.train import Plan, clean_rows, shard_of, too_few, train_models
 
 DAYS = 44
@@ -99,6 +100,25 @@ def test_planned_work_and_outcomes_are_left_out_but_what_is_normal_is_learned(qu
     assert totals(rows.values())[PLANNED] == 2 * 7 * 4  # six hours, and the one before, in both DMAs
     assert rows["A"].left_out[KNOWN_EVENT] == synthetic.DAY
     assert ((rows["A"].ends_ms > day_ms(33)) & (rows["A"].ends_ms <= day_ms(34))).sum() == synthetic.DAY
+
+
+def test_a_false_alarm_is_learned_though_its_event_was_open_and_a_leak_within_it_is_not(site):
+    burst = windows(synthetic.readings(DAYS, a=synthetic.step_between(DAYS, 34 * synthetic.DAY, 38 * synthetic.DAY, 30.0)))
+    said = [KnownEvent("fair", "A", "false_alarm", day_ms(34), day_ms(38))]
+    unknown, normal, leak = (
+        clean_rows(site, burst, ["A"], known=known_periods(site, leaks, events, recovery_hours=0))["A"]
+        for leaks, events in (([], []), ([], said), ([Leak("real", "A", "abrupt", day_ms(35), day_ms(36))], said))
+    )
+    more = ~np.isin(normal.ends_ms, unknown.ends_ms)
+    assert more.sum() > 3 * synthetic.DAY
+    assert normal.left_out.get("event open", 0) == unknown.left_out["event open"] - more.sum()
+    # a worker's drift counts no slot with an event open, and so does its reference
+    assert np.array_equal(normal.ends_ms[normal.counted(day_ms(DAYS))], unknown.ends_ms)
+    assert (leak.left_out[KNOWN_LEAK], normal.windows) == (synthetic.DAY, [])
+    assert not ((leak.ends_ms > day_ms(35)) & (leak.ends_ms <= day_ms(36))).any()
+    without_end = known_periods(site, [], [replace(said[0], ended_ms=None)])
+    # the engine knows how long its event lasted
+    assert clean_rows(site, burst, ["A"], known=without_end)["A"].left_out == normal.left_out
 
 
 def test_the_engine_warms_up_before_since_but_nothing_of_it_is_learned(site, quiet):
@@ -198,6 +218,18 @@ def test_models_depend_on_neither_windows_nor_order_nor_shard(site, quiet):
         assert ours == theirs
 
 
+def test_what_is_learned_until_a_time_is_the_same_however_much_history_followed(site):
+    until = day_ms(20.5)
+    found = []
+    for hours, days in ((24, 26), (60, 26), (1, 21.5)):
+        block = synthetic.readings(26)
+        block = block[block["time_ms"] <= day_ms(days)]
+        rows = clean_rows(site, windows(block, hours), ["A", "B"], until_ms=until)
+        found.append({dma: (one.left_out, one.ends_ms.tolist(), one.judged_ends_ms.tolist()) for dma, one in rows.items()})
+        assert rows["A"].ends_ms[-1] == until
+    assert found[0] == found[1] == found[2]
+
+
 def test_shards_are_disjoint_and_complete():
     names = [f"D{k}" for k in range(11)]
     shards = [shard_of(reversed(names), number, 3) for number in (1, 2, 3)]
@@ -240,6 +272,20 @@ def test_a_search_of_so_many_trials_gives_the_same_settings_and_is_on_the_card(f
     assert "Searched with 3 trials" in text
 
 
+def test_a_dma_that_cannot_be_searched_is_named_and_costs_the_others_nothing(site):
+    block = synthetic.readings(DAYS)
+    leaks = [Leak("long", "B", "abrupt", day_ms(15), None), Leak("late", "C", "abrupt", day_ms(24), None)]
+    rows = clean_rows(site, windows(block), ["A", "B", "C"], known=known_periods(site, leaks))
+    plan = Plan(per="dma", settings=SMALL, shares=Shares(0.4, 0.1))
+    models = list(train_models(site, rows, plan, Search(lambda _: windows(block), trials=1)))
+    assert ([model.members for model in models], list(too_few(site, rows, plan))) == ([["A"], ["C"]], ["B"])
+    assert [bool(model.trained[0].bundle.manifest.search) for model in models] == [True, False]
+    assert "search of testville/C: found 4.0 days to calibrate on" in models[1].not_searched
+    assert models[1].trained[0].bundle.manifest.settings["trees"] == SMALL.trees
+    with pytest.raises(ConfigError, match=r"search of testville/\*: found"):
+        list(train_models(site, rows, replace(plan, per="site"), Search(lambda _: windows(block, 48)[:10], trials=1)))
+
+
 def test_the_card_has_a_figure_and_no_worker_minds_it(tmp_path, site, quiet):
     (model,) = train_models(site, quiet, Plan(settings=SMALL, shares=LATER))
     bundle = model.trained[0].bundle
@@ -254,6 +300,14 @@ def test_the_card_has_a_figure_and_no_worker_minds_it(tmp_path, site, quiet):
     text = files[CARD].decode()
     assert f"![Scores, DMAs, features, alarms against budget]({FIGURE})" in text
     assert "| warming up | 4,032 | 1,008 |" in text
+
+
+def test_what_people_wrote_does_not_break_the_cards_tables(site):
+    known = known_periods(site, [Leak("Elm | Oak St\nyard", "A", "abrupt", day_ms(30), day_ms(32))])
+    rows = clean_rows(site, windows(synthetic.readings(DAYS)), ["A"], known=known)
+    (model,) = train_models(site, rows, Plan(settings=SMALL))
+    text = card_files(model.trained[0], figure=False)[CARD].decode()
+    assert "| A | known leak | Elm \\| Oak St yard | " in text
 
 
 def test_the_command_says_what_was_left_out_by_dma_in_slots_and_hours(folder):
@@ -277,7 +331,7 @@ def test_the_command_says_what_was_left_out_by_dma_in_slots_and_hours(folder):
         (("--clusters", "2"), "--clusters: found --per site; possible: --per cluster"),
         (("--search", "soon"), "found 'soon'; possible: e.g. '90s', '5min', '1h'"),
         (("--since", "2026-02-17"), "left out: 12,384 before --since (warm-up)"),
-        (("--per", "dma", "--trials", "2"), "days to calibrate on"),
+        (("--trials", "2"), "days to calibrate on"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(folder, words, said):

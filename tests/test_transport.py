@@ -165,6 +165,15 @@ def test_an_acked_block_commits_the_offset_after_its_last_record(consumer: Any, 
     assert broker.committed == {RAW: 1500}
 
 
+def test_a_worker_of_an_hour_that_works_is_not_called_stuck(
+    consumer: Any, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for tp in broker.partitions:
+        consumer.verify_event_path(3600.0, tp)
+    assert broker.partitions
+    assert not caplog.records
+
+
 def test_a_message_is_acked_once(consumer: Any) -> None:
     ((block,),) = consumer.fold({RAW: records(0, 3)}).values()
     message = message_of(consumer, block)

@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -104,6 +104,30 @@ def refuse_unfinished(folder: Path, state: State) -> None:
     raise ConfigError([f"{folder}: its archiver was killed while it put a batch in place; possible: {possible}"])
 
 
+class _Reject(msgspec.Struct):
+    """What whoever reads a line of rejects.ndjson wants of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
+def rejects_of(folder: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, topic and what was wrong of each record in rejects.ndjson; a line that cannot be read is of topic ''."""
+    path = folder / REJECTS
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                one = msgspec.json.decode(line, type=_Reject)
+            except FOREIGN as error:
+                yield number, "", f"cannot be read: {brief(error)}"
+                continue
+            yield number, one.topic, f"{one.topic} partition {one.partition} offset {one.offset}: {one.reason}"
+
+
 def begin_copy(archive: Path, out: Path) -> None:
     """Make the folder `out` an archive of the same site, for files that were changed: no archiver takes it for its own."""
     state = read_state(archive)
@@ -119,12 +143,16 @@ def _nothing(_: str) -> None:
 class Archive:
     """An archive that is written to: one process at a time. Use as a context manager."""
 
-    def __init__(self, folder: Path, site: str, prefix: str, on_step: Callable[[str], None] = _nothing) -> None:
+    def __init__(
+        self, folder: Path, site: str, prefix: str, on_step: Callable[[str], None] = _nothing, is_lasting: bool = True
+    ) -> None:
         """Opens it, or begins one, and finishes what a killed process left. `on_step` hears of every step of writing.
+
+        One that is not lasting goes with the process: nothing of it is flushed to the disk.
 
         Raises ConfigError where it is of another site or prefix, written to by somebody else, or not to be written.
         """
-        self.folder, self._on_step = folder, on_step
+        self.folder, self._on_step, self._is_lasting = folder, on_step, is_lasting
         self._lock: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +186,8 @@ class Archive:
         return self._state
 
     def commit(self, batch: Batch) -> None:
-        """Keep a batch. Raises ConfigError where the disk refuses: then nothing of it is kept."""
+        """Keep a batch. Raises ConfigError where the disk refuses, or the folder is gone: then nothing of it is kept."""
+        self._refuse_removed()
         before = self._state
         state = msgspec.structs.replace(
             before,
@@ -183,6 +212,16 @@ class Archive:
             self._move_in(pending)
         except OSError as error:  # the next start goes on from whichever archive.json there is
             raise self._refused(error) from None
+
+    def _refuse_removed(self) -> None:
+        """Going on would make a folder that claims, and lacks, all that the removed one held."""
+        try:
+            ours = self._lock is not None and os.path.samestat(os.fstat(self._lock), (self.folder / LOCK).stat())
+        except OSError:
+            ours = False
+        if not ours or (self._state.generation and not (self.folder / STATE).is_file()):
+            possible = "start it again, and what Kafka still has is archived anew"
+            raise ConfigError([f"{self.folder}: was removed, or replaced, while it was written to; possible: {possible}"])
 
     # the steps
 
@@ -225,10 +264,9 @@ class Archive:
             file.truncate(self._state.rejects_bytes)  # a batch that failed may have left some
             for one in rejected:
                 file.write(msgspec.json.encode(_reject_row(one)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
             size = file.tell()
-        _sync(self.folder)
+        self._sync(path)
+        self._sync(self.folder)
         self._on_step("rejects written")
         return size
 
@@ -241,23 +279,21 @@ class Archive:
             old = next((read_file(path) for path in (staged, target) if path.exists()), None)
             write_file(staged, merged(old, rows, KEYS[dataset]))
             self._on_step(f"{name} written")
-            _sync(staged)
-        _sync(pending)
-        _sync(pending.parent)
+            self._sync(staged)
+        self._sync(pending)
+        self._sync(pending.parent)
         self._on_step("all written")
 
     def _prepare(self, state: State) -> Path:
         fresh = self.folder / _FRESH
-        with fresh.open("wb") as file:
-            file.write(json.dumps(msgspec.to_builtins(state, str_keys=True), indent=1, sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        fresh.write_bytes(json.dumps(msgspec.to_builtins(state, str_keys=True), indent=1, sort_keys=True).encode() + b"\n")
+        self._sync(fresh)
         self._on_step("archive.json written")
         return fresh
 
     def _put(self, fresh: Path) -> None:
         fresh.replace(self.folder / STATE)
-        _sync(self.folder)
+        self._sync(self.folder)
         self._on_step("committed")
 
     def _move_in(self, pending: Path) -> None:
@@ -274,10 +310,20 @@ class Archive:
             folders.add(target.parent)
             self._on_step(f"{target.name} moved")
         for folder in sorted(folders):
-            _sync(folder)
+            self._sync(folder)
         self._on_step("all moved")
         shutil.rmtree(pending)
         self._on_step("pending removed")
+
+    def _sync(self, path: Path) -> None:
+        """What was written there is on the disk."""
+        if not self._is_lasting:
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _take_lock(self) -> None:
         """Held until the process ends, however it ends."""
@@ -293,6 +339,8 @@ class Archive:
 
     def _refused(self, error: OSError) -> ConfigError:
         if error.errno in NO_ROOM:
+            if not self._is_lasting:
+                return ConfigError([no_room(self.folder.parent, error, "readings are kept there") + ", or TMPDIR elsewhere"])
             return ConfigError([no_room(self.folder, error, "the archive stands as of its last batch")])
         where = error.filename or self.folder
         return ConfigError(
@@ -310,12 +358,3 @@ def _reject_row(one: Rejected) -> dict[str, Any]:
         "timestamp": rfc3339(one.time_ms) if dated else one.time_ms, "reason": one.reason, "keyBase64": text(one.key),
         "valueBase64": text(one.value),
     }  # fmt: skip
-
-
-def _sync(path: Path) -> None:
-    """What was written there is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

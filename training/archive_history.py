@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from models.config import ConfigError
 from models.network import Site
 from models.schema import Readings
-from training.archive import STATE, read_state, refuse_unfinished
+from training.archive import REJECTS, STATE, read_state, refuse_unfinished, rejects_of
 from training.archive_tables import READINGS, day_of, read_file, together
 from training.history_sources import LongSource
 from training.history_tables import Lines, Rejects
+
+_TOPIC: Final = f".{READINGS}.v1"
 
 
 def archive_of(path: Path) -> Path | None:
@@ -62,9 +65,12 @@ class ArchiveSource:
         return int(milliseconds.min()), int(milliseconds.max())
 
     def chunks(self, rejects: Rejects) -> Iterator[Readings]:
-        """One day at a time. What Kafka had deleted before it was archived is among the rejects."""
+        """One day at a time. What Kafka had deleted before it was archived, or nobody could read, is among the rejects."""
         for gap in self._gaps:
             rejects.add(STATE, 0, f"gap: {gap.dataset} partition {gap.partition}, {gap.start} to {gap.end}: {gap.reason}")
+        for line, topic, reason in rejects_of(self._folder):
+            if topic.endswith(_TOPIC):
+                rejects.add(REJECTS, line, reason)
         for day in sorted(self._days):
             table = _Day(self._days[day])
             parts = list(LongSource(table, self._site).chunks(rejects))

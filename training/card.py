@@ -62,7 +62,9 @@ def card(manifest: Manifest, *, figure: bool = False, search_seconds: float = 0.
 
 def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     shown = [heading, ("---",) * len(heading), *rows[:MOST_ROWS]]
-    lines = [f"| {' | '.join(row)} |" for row in shown]
+    # what people wrote of a planned work, or a leak's id, may hold a bar or a second line
+    plain = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in shown]
+    lines = [f"| {' | '.join(row)} |" for row in plain]
     if len(rows) > MOST_ROWS:
         lines += ["", f"… and {len(rows) - MOST_ROWS} more in manifest.json."]
     return [*lines, ""]

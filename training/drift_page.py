@@ -106,7 +106,8 @@ def _level(level: float, distance: str) -> str:
 _KEY: Final = (
     '<p class="key">PSI: population stability index. KS: largest difference of the cumulative shares. Their levels come '
     "from how far the weeks of the training lie from each other, such that one week a year is over by chance; the usual "
-    "0.1 and 0.25 of the PSI are for independent rows, which slots are not.</p>"
+    "0.1 and 0.25 of the PSI are for independent rows, which slots are not. A KS distance whose level is none says nothing: "
+    "weeks of the training lie as far from each other as can be.</p>"
     f'<p class="key">{"; ".join(f"{column}: {words}" for column, words in WORDS.items())}.</p>'
 )
 

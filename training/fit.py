@@ -153,7 +153,7 @@ def bundled(
     used = {dma: one for dma, one in sorted(rows.items()) if (one.ends_ms <= edges[0]).any()}
     reference = reference_of(
         {dma: one.past(until_ms) for dma, one in used.items()},
-        {dma: [one.features[one.ends_ms <= until_ms]] for dma, one in used.items()},
+        {dma: [one.features[counted]] for dma, one in used.items() if (counted := one.counted(until_ms)).any()},
         forest,
     )
     calibration = {

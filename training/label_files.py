@@ -5,20 +5,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from models.config import ConfigError, nearest
 from models.network import Site
-from training.labels import COLUMNS, LEAK_OUTCOMES, faults_of, read_rows, time_of
+from training.labels import COLUMNS, LEAK_OUTCOMES, faults_of, numbered_rows, time_of
 
 FILE: Final = "labels.csv"
 REJECTS: Final = "labels-rejects.csv"
 _SAME: Final = ("dma", "kind", "startedAt", "endedAt", "max_m3h", "peakAt", "outcome")
 """What a label says; two rows of one id that agree on it are one."""
 _TIMES: Final = ("startedAt", "endedAt", "peakAt")
+MOST_OVERLAPS: Final = 20
 
 
 @dataclass
@@ -33,19 +36,19 @@ class Merged:
     refused: list[tuple[int, str, dict[str, str]]] = field(default_factory=list)
     """Line, reason, and the row as it was read."""
     overlaps: list[tuple[str, str]] = field(default_factory=list)
-    """Ids of new leaks, and of others of the same DMA that run at the same time: may be one leak told twice."""
+    """Ids of new leaks, and of others of the same DMA that run at the same time: may be one leak told twice. The first
+    `MOST_OVERLAPS` of them."""
 
 
-def read_repair_log(path: Path, headers: Mapping[str, str]) -> list[dict[str, str]]:
-    """The rows of a utility's own log, by our columns; `headers`: our column -> what the file calls it.
+def read_repair_log(path: Path, headers: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a utility's own log with their lines, by our columns; `headers`: our column -> what the file calls it.
 
     Raises ConfigError where a column that is needed, or that `headers` names, is not there.
     """
     strange = [name for name in headers if name not in COLUMNS]
     if strange:
         raise ConfigError([f"--column {name}: is no column of labels.csv; {nearest(name, COLUMNS, 20)}" for name in strange])
-    rows = read_rows(path)
-    there = [name for name in (rows[0] if rows else {}) if name is not None]
+    rows, there = numbered_rows(path)
     if not rows:
         raise ConfigError([f"{path}: holds no rows; possible: a header line, and one row for each leak"])
     names = {name: headers.get(name, name) for name in COLUMNS}
@@ -56,29 +59,29 @@ def read_repair_log(path: Path, headers: Mapping[str, str]) -> list[dict[str, st
             [f"{path}: no column {name!r}; {nearest(name, there)}; or --column dma=ITS-NAME" for name in missing]
         )
     found = []
-    for row in rows:
+    for line, row in rows:
         ours = {name: (row.get(names[name]) or "").strip() for name in COLUMNS}
-        found.append(ours | ({"\0cells": "too many"} if None in row else {}))
+        found.append((line, ours | ({"\0cells": "too many"} if None in row else {})))
     return found
 
 
 def merge(
     site: Site,
     before: Sequence[dict[str, str]],
-    new: Sequence[dict[str, str]],
+    new: Sequence[tuple[int, dict[str, str]]],
     stamp: Mapping[str, str],
     kind: str | None,
     replace: bool,
 ) -> Merged:
-    """Put `new` rows into those of a labels.csv. `stamp` fills `source`, `by` and `at` where a row does not; `kind` is that
-    of leaks that name none.
+    """Put `new` rows, with their lines, into those of a labels.csv. `stamp` fills `source`, `by` and `at` where a row does
+    not; `kind` is that of leaks that name none.
 
     A row is refused where it is faulty, or says something else than the row of its id that is there, unless `replace`: then
     the old one goes into the new one's `history`. Of two exports of one alert the later outcome wins by itself.
     """
     merged = Merged([dict.fromkeys(COLUMNS, "") | row for row in before])
     places = {row["id"] or _id_of(row, site): place for place, row in enumerate(merged.rows)}
-    for line, given in enumerate(new, 2):
+    for line, given in new:
         if given.get("\0cells"):
             merged.refused.append((line, "more cells than columns", given))
             continue
@@ -93,7 +96,6 @@ def merge(
         row["id"] = row["id"] or _id_of(row, site)
         place = places.get(row["id"])
         if place is None:
-            merged.overlaps += [(row["id"], other["id"]) for other in merged.rows if is_leak and _overlap(row, other, site)]
             places[row["id"]] = len(merged.rows)
             merged.rows.append(row)
             merged.added += 1
@@ -113,6 +115,7 @@ def merge(
             first = differs[0]
             reason = f"id {row['id']!r} is there with {first} {there[first]!r}, not {row[first]!r}; possible: --replace"
             merged.refused.append((line, reason, given))
+    merged.overlaps = list(islice(_overlaps(merged.rows, len(before), site), MOST_OVERLAPS))
     return merged
 
 
@@ -140,13 +143,20 @@ def _id_of(row: Mapping[str, str], site: Site) -> str:
     return "log-" + hashlib.sha256("|".join(said).encode()).hexdigest()[:12]
 
 
-def _overlap(row: Mapping[str, str], other: Mapping[str, str], site: Site) -> bool:
-    if row["dma"] != other["dma"] or (other["outcome"] and other["outcome"] not in LEAK_OUTCOMES):
-        return False
-    (start, end), (other_start, other_end) = (
-        (time_of(one["startedAt"], site) or 0, time_of(one["endedAt"], site) or 2**62) for one in (row, other)
-    )
-    return start <= other_end and other_start <= end
+def _overlaps(rows: Sequence[Mapping[str, str]], first_new: int, site: Site) -> Iterator[tuple[str, str]]:
+    """Pairs of leaks of one DMA that run at one time, the later row first, which is a new one."""
+    running: dict[str, list[tuple[int, int]]] = {}
+    for start, place in sorted((time_of(row["startedAt"], site) or 0, place) for place, row in enumerate(rows)):
+        row = rows[place]
+        if row["outcome"] and row["outcome"] not in LEAK_OUTCOMES:
+            continue
+        others = running.setdefault(row["dma"], [])
+        while others and others[0][0] < start:
+            heappop(others)
+        for _, other in sorted(others, key=lambda one: one[1]):
+            if max(place, other) >= first_new:
+                yield rows[max(place, other)]["id"], rows[min(place, other)]["id"]
+        heappush(others, (time_of(row["endedAt"], site) or 2**62, place))
 
 
 def _history(old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -23,23 +23,25 @@ from training.labels import HOUR_MS, KnownEvent, Leak
 
 RECOVERY_HOURS: Final = 48.0
 """Two nights: `night_z` keeps a night's minimum until the next, and the engine takes two without it for a leak's end."""
-BEFORE, AFTER = "before --since (warm-up)", "after --until"
+BEFORE: Final = "before --since (warm-up)"
 DATA_MISSING, WARMING_UP = "data missing", "warming up"
 KNOWN_LEAK, KNOWN_EVENT, PLANNED = "known leak", "known event", "planned work"
 EVENT_OPEN, FEATURE_NOT_FINITE = "event open", "feature not finite"
+NORMAL: Final = "normal by its outcome"
+"""Of a `Known` that is learned from though the engine had an event open, or all of an alert but its first hour were lost."""
 REASONS: Final = (
-    BEFORE, AFTER, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
+    BEFORE, DATA_MISSING, WARMING_UP, KNOWN_LEAK, KNOWN_EVENT, PLANNED, EVENT_OPEN, FEATURE_NOT_FINITE,
 )  # fmt: skip
-NORMAL: Final = "called normal"
-"""Of a known period that is kept."""
 _STATES: Final = {MISSING: DATA_MISSING, WARMING: WARMING_UP, OPEN: EVENT_OPEN, NOT_FINITE: FEATURE_NOT_FINITE}
 _EVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Known:
-    """A period of one DMA, or of all (`*`), that is not learned from, unless a label calls it normal; `until_ms` None: to
-    the end of the history."""
+    """A period of one DMA, or of all (`*`), that is not learned from; `until_ms` None: to the end of the history.
+
+    With the reason `NORMAL` it is one that is.
+    """
 
     dma: str
     from_ms: int
@@ -73,6 +75,8 @@ class Rows:
     """What the detectors' calibrations are learned from."""
     since_ms: int = 0
     """Nothing before it is learned from."""
+    in_event: NDArray[np.bool_] | None = None
+    """(n,) rows in which an event was open that its outcome calls normal; None: none."""
 
     @property
     def left_out_hours(self) -> dict[str, float]:
@@ -83,21 +87,27 @@ class Rows:
         """The detectors' calibrations at a time, by name."""
         return {} if self.days is None else self.days.told(self.return_days, self.since_ms, until_ms)
 
+    def counted(self, until_ms: int) -> NDArray[np.bool_]:
+        """(n,) rows up to a time that a worker's drift would count too: it counts none with an event open."""
+        return (self.ends_ms <= until_ms) & ~(
+            np.zeros(len(self.ends_ms), np.bool_) if self.in_event is None else self.in_event
+        )
+
     def past(self, until_ms: int) -> Past:
         """The training window up to a time, for the drift reference."""
         judged = self.ends_ms if self.judged_ends_ms is None else self.judged_ends_ms
         alarms = sum(alarm_ms <= until_ms for alarm_ms in self.leak_alarms_ms)
-        ends = self.ends_ms[self.ends_ms <= until_ms]
+        ends = self.ends_ms[self.counted(until_ms)]
         return Past(self.timezone, self.slot_ms, alarms, int((judged <= until_ms).sum()), ends)
 
 
 def known_periods(
-    site: Site, leaks: Iterable[Leak] = (), events: Iterable[KnownEvent] = (), recovery_hours: float = RECOVERY_HOURS
+    site: Site, leaks: Iterable[Leak] = (), events: Sequence[KnownEvent] = (), recovery_hours: float = RECOVERY_HOURS
 ) -> list[Known]:
     """Everything that is known of a site's past, each with the recovery after it.
 
-    What an outcome calls normal is kept (`Known.is_normal`), and has no recovery; an event whose end nobody knows is left
-    out for its recovery only. Planned work begins an hour early, as its events may.
+    What an outcome calls normal (`Known.is_normal`) is learned from its start to its end and has no recovery; another event
+    whose end nobody knows is left out for its recovery only. Planned work begins an hour early, as its events may.
     """
     recovery_ms, events = round(recovery_hours * HOUR_MS), list(events)
     found = [
@@ -129,12 +139,19 @@ def clean(
     return_days: float,
     timezone: str,
 ) -> Rows:
-    """The rows of one DMA that may be learned from: slots that end after `since_ms` and not after `until_ms`."""
+    """The rows of one DMA that may be learned from: slots that end after `since_ms` and not after `until_ms`.
+
+    Later slots are in no count: how many were read depends on the windows, and on how much history there is by now.
+    """
     ends, features, states = slots.joined()
+    if until_ms is not None:
+        asked_for = int(np.searchsorted(ends, until_ms, "right"))
+        ends, features, states = ends[:asked_for], features[:asked_for], states[:asked_for]
+    here = [period for period in known if period.dma in (slots.dma, EVERYWHERE)]
+    in_event = np.zeros(len(ends), np.bool_)
     if slots.days is not None:
-        kept = slots.days.open_but_normal(ends) & (states == OPEN)
-        states = states.copy()
-        states[kept] = np.where(np.isfinite(features[kept]).all(axis=1), FIT, NOT_FINITE)
+        in_event = slots.days.open_but_normal(ends) & (states == OPEN) & np.isfinite(features).all(axis=1)
+    states = np.where(in_event, FIT, states)
     why = np.zeros(len(ends), np.uint8)  # 0: learned from, else 1 + its place in REASONS
 
     def mark(which: NDArray[np.bool_], reason: str) -> None:
@@ -144,22 +161,18 @@ def clean(
     if since_ms is not None:
         asked &= ends > since_ms
         mark(ends <= since_ms, BEFORE)
-    if until_ms is not None:
-        asked &= ends <= until_ms
-        mark(ends > until_ms, AFTER)
     judged = asked & (states != MISSING) & (states != WARMING)
     for state in (MISSING, WARMING):
         mark(states == state, _STATES[state])
     windows = []
-    explained = [period for period in known if not period.is_normal]
-    for period in sorted(explained, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
-        if period.dma in (slots.dma, EVERYWHERE):
-            last = _EVER if period.until_ms is None else period.until_ms
-            inside = (ends > period.from_ms) & (ends - slots.slot_ms < last)
-            count = int((inside & (why == 0)).sum())
-            mark(inside, period.reason)
-            if (inside & asked).any():
-                windows.append(_window(slots.dma, period, count))
+    not_learned = [period for period in here if not period.is_normal]
+    for period in sorted(not_learned, key=lambda one: (REASONS.index(one.reason), one.from_ms, one.what)):
+        last = _EVER if period.until_ms is None else period.until_ms
+        inside = (ends > period.from_ms) & (ends - slots.slot_ms < last)
+        count = int((inside & (why == 0)).sum())
+        mark(inside, period.reason)
+        if (inside & asked).any():
+            windows.append(_window(slots.dma, period, count))
     for state in (OPEN, NOT_FINITE):
         mark(states == state, _STATES[state])
     counts = np.bincount(why, minlength=len(REASONS) + 1)[1:].tolist()
@@ -168,7 +181,7 @@ def clean(
         slots.slot_ms, ends[why == 0], features[why == 0], return_days, timezone,
         {reason: count for reason, count in zip(REASONS, counts, strict=True) if count},
         windows, [at for at in slots.alarms_ms if first < at <= last], ends[judged],
-        slots.days, since_ms or 0,
+        slots.days, since_ms or 0, in_event[why == 0],
     )  # fmt: skip
 
 

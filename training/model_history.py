@@ -1,6 +1,7 @@
 """Who promoted which model when, and why: `models/<scope>/history.ndjson`, one entry a line, beside the aliases.
 
-Entry and aliases appear together, each by a rename, so a full disk leaves what was there. The history of champions is a
+The entry appears first and then the aliases, each by a rename, so a full disk leaves what was there, and an entry whose
+alias never came, as its process was killed, is known by it. The history of champions is a
 stack: a promotion lies on top of the champion before it, a rollback takes the top away.
 """
 
@@ -71,17 +72,29 @@ def history(site_folder: Path, scope: str) -> list[Entry]:
 
 
 def champions_before(entries: list[Entry], current: str | None) -> list[str | None]:
-    """The champions under the current one, the latest last; empty where the history does not tell how it came to serve."""
+    """The champions under the current one, the latest last; empty where the history does not tell how it came to serve.
+
+    An entry that was written by a process killed before it changed the alias never came to be: the next one, or the alias
+    itself, still names what served before it.
+    """
     stack: list[str | None] = []
+    earlier: list[str | None] = []  # without the last entry
     for entry in entries:
         if entry.role != "champion":
             continue
+        if stack and stack[-1] != entry.before and earlier and earlier[-1] == entry.before:
+            stack = earlier
         if entry.action == "promoted":
             # an alias that was changed by hand meanwhile begins anew
-            stack = [*(stack if stack and stack[-1] == entry.before else [entry.before]), entry.version]
-        elif len(stack) > 1:
-            stack.pop()
-    return stack[:-1] if stack and stack[-1] == current else []
+            earlier = stack if stack and stack[-1] == entry.before else [entry.before]
+            # one that serves already was only told again, say with --bootstrap now
+            stack = earlier if entry.version == entry.before else [*earlier, entry.version]
+        else:
+            earlier, stack = stack, stack[:-1] if len(stack) > 1 else stack
+    for found in (stack, earlier):
+        if found and found[-1] == current:
+            return found[:-1]
+    return []
 
 
 def record(site_folder: Path, scope: str, entry: Entry, aliases: Mapping[Alias, str | None]) -> None:

@@ -51,7 +51,8 @@ def save(site_folder: Path, bundle: Bundle, card: Mapping[str, bytes] | None = N
     files = bundle.to_files()
     try:
         if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(exist_ok=True)  # of a site's folder that is gone no other is made
+            folder.mkdir(exist_ok=True)
             fresh = Path(tempfile.mkdtemp(dir=folder, prefix=".new-"))
             try:
                 for file, content in {**files, **(plain(bundle.manifest) if card is None else card)}.items():

@@ -82,9 +82,9 @@ class Found:
 def leaky_slots(
     site: Site, search: Search, rows: Mapping[str, Rows], edges: Mapping[str, Edges], seed: int
 ) -> dict[str, Leaky]:
-    """The slots with leaks of every DMA with a period `calibrate` long enough; `edges` by DMA."""
+    """The slots with leaks of every DMA of `edges` with a period `calibrate` long enough."""
     injector = Injector(Recorded(site, search.history("read")))
-    planted = {dma: _drawn(dma, injector, *edges[dma][:2], seed) for dma in sorted(rows)}
+    planted = {dma: _drawn(dma, injector, *edges[dma][:2], seed) for dma in sorted(edges)}
     planted = {dma: leaks for dma, leaks in planted.items() if leaks}
     additions: dict[str, Additions] = {dma: injector.additions(leaks) for dma, leaks in planted.items()}
     found = collect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -56,18 +57,45 @@ def _move_in(fresh: Path, folder: Path, old: Path, stale: list[Path]) -> None:
     new = [path.relative_to(fresh) for path in sorted(fresh.rglob("*")) if path.is_file()]
     moved: list[tuple[Path, Path]] = []
 
-    def move(source: Path, target: Path) -> None:
+    def move(source: Path, target: Path, how: Callable[[Path, Path], object] = Path.rename) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
+        how(source, target)
         moved.append((source, target))
 
     try:
-        for name in dict.fromkeys([*stale, *new]):
-            if (folder / name).exists():
+        for name in stale:
+            if name not in new and (folder / name).exists():
                 move(folder / name, old / name)
         for name in new:
+            if (folder / name).exists():
+                move(folder / name, old / name, _keep)
             move(fresh / name, folder / name)
     except BaseException:
         for source, target in reversed(moved):
             target.rename(source)
         raise
+
+
+def _keep(source: Path, target: Path) -> None:
+    """A second name for it, so that a process killed before the new file comes leaves the old one where it was."""
+    try:
+        os.link(source, target)
+    except OSError:  # a folder, or a file system without links
+        source.rename(target)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same folder: for what reads, changes and writes a file.
+
+    The lock is on the folder itself and leaves nothing behind, however the process ends. Raises ConfigError.
+    """
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError([f"{folder}: cannot be read: {error.strerror}; possible: a folder that is there"]) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -53,6 +53,8 @@ class Model:
     members: Sequence[str]
     search_seconds: float = 0.0
     silhouette: float = float("nan")
+    not_searched: str = ""
+    """Why its settings are the plan's although a search was asked for."""
 
 
 def shard_of(dmas: Iterable[str], number: int, of: int) -> list[str]:
@@ -114,7 +116,11 @@ def clean_rows(
 
 
 def train_models(site: Site, rows: Mapping[str, Rows], plan: Plan, search: Search | None = None) -> Iterator[Model]:
-    """The models of a plan, one after the other; DMAs in `too_few` have none. Raises ConfigError where no model is left."""
+    """The models of a plan, one after the other; DMAs in `too_few` have none.
+
+    Raises ConfigError where no model is left, or the site's settings cannot be searched; of single DMAs and clusters the
+    model says it (`not_searched`) and has the plan's settings, so that it costs the others nothing.
+    """
     groups, silhouette = _groups(site, rows, plan)
     edges = [boundaries(group, plan.shares) for group in groups]
     leaky = {}
@@ -125,14 +131,20 @@ def train_models(site: Site, rows: Mapping[str, Rows], plan: Plan, search: Searc
         leaky = leaky_slots(site, search, rows, of_dma, plan.seed)
     for group, edge in zip(groups, edges, strict=True):
         scope = WHOLE if plan.per == "site" else next(iter(group))
-        settings, facts, seconds = plan.settings, {}, 0.0
+        settings, facts, seconds, not_searched = plan.settings, {}, 0.0, ""
         if search is not None:
             share = None if search.seconds is None else search.seconds / len(groups)
-            found = best_settings(f"{site.name}/{scope}", group, leaky, edge, search, plan.seed, share)
-            settings, facts, seconds = found.settings, found.facts, found.seconds
+            try:
+                found = best_settings(f"{site.name}/{scope}", group, leaky, edge, search, plan.seed, share)
+                settings, facts, seconds = found.settings, found.facts, found.seconds
+            except ConfigError as error:
+                if plan.per == "site":
+                    raise
+                not_searched = str(error)
         made = fit(site.name, scope, group, seed=plan.seed, settings=settings, shares=plan.shares, search=facts)
         scopes = [scope] if plan.per == "site" else list(group)
-        yield Model([_scoped(made, site.name, one) for one in scopes], list(group), seconds, silhouette)
+        scoped = [_scoped(made, site.name, one) for one in scopes]
+        yield Model(scoped, list(group), seconds, silhouette, not_searched)
 
 
 def too_few(site: Site, rows: Mapping[str, Rows], plan: Plan) -> dict[str, str]:
