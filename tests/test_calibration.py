@@ -37,11 +37,25 @@ def test_the_threshold_is_passed_once_in_the_return_period():
 
 
 @pytest.mark.parametrize(("days", "measured"), [(300.0, 9.1), (900.0, 14.2)])
-def test_of_a_long_tail_the_threshold_lies_between_an_exponential_law_and_the_days_of_real_dmas(days, measured):
-    """Oracle: exponential maxima, and the tail of 4,712 real days in standard deviations above their mean."""
-    maxima = 3.0 + np.random.default_rng(0).exponential(1.5, 4000)
-    calibration = fresh(maxima.mean(), maxima.var(), 90.0, long_tail=True)
-    assert 3.0 + 1.5 * np.log(days) < threshold(calibration[0], days) < maxima.mean() + measured * maxima.std()
+def test_of_a_long_tail_the_threshold_is_passed_once_in_the_return_period(days, measured):
+    """Oracle: the tail of 4,712 real days, in standard deviations above their mean."""
+    assert threshold(fresh(4.0, 9.0, 90.0, long_tail=True)[0], days) == pytest.approx(4.0 + 3.0 * measured, rel=0.2)
+
+
+def test_of_a_long_tail_one_day_does_not_count_more_than_three_spreads():
+    calibration = fresh(4.0, 9.0, 90.0, long_tail=True)
+    alarm(calibration[0], 1000.0, 0.6, 1)
+    same = fresh(4.0, 9.0, 90.0, long_tail=True)
+    live(same, [13.0, *[-1.0] * WEEK])
+    for name in ("mean", "variance", "days"):
+        assert calibration[0][name] == same[0][name]
+    assert threshold(calibration[0], 1000.0) < 1.1 * threshold(fresh(4.0, 9.0, 90.0, long_tail=True)[0], 1000.0)
+
+
+def test_a_larger_share_of_the_budget_lowers_the_threshold_as_a_larger_budget_does():
+    equal, double = fresh(2.0, 1.0, 5.0), fresh(2.0, 1.0, 5.0)
+    double["share"] = 2.0
+    assert threshold(double[0], 1000.0) == threshold(equal[0], 500.0)
 
 
 def test_a_detector_of_slow_leaks_learns_a_day_four_weeks_later():

@@ -99,7 +99,7 @@ def test_without_labels_the_engines_own_calibrations_come_out_to_the_bit(dma: st
 def test_so_do_those_of_pressures_with_their_alarms_that_count_by_a_share() -> None:
     site = loggers.make_site()
     flow, pressure = loggers.columns(50, seed=3)
-    loggers.leak(flow, pressure, loggers.ramp(50, 35.3, 40.0, 1.0), at=2)
+    loggers.leak(flow, pressure, loggers.ramp(50, 35.3, 40.0, 0.6), at=2)
     _, steps, engine = loggers.watch(site, loggers.readings(site, flow, pressure))
     days = Days("D", SLOT_MS, site.timezone)
     for step in steps:
@@ -285,7 +285,7 @@ def test_training_puts_them_into_the_bundle_and_the_card_says_them() -> None:
     assert again.manifest.detectors == bundle.manifest.detectors
     found = bundle.manifest.detectors["A"]["burst"]
     assert (found.alarms_normal, found.is_changed) == (2, True)
-    assert set(bundle.manifest.detectors["A"]) == {"night_flow", "burst"}
+    assert set(bundle.manifest.detectors["A"]) == {"night_flow", "burst", "flow_shift"}
     (line,) = [line for line in card(bundle.manifest).splitlines() if line.startswith("| A | burst |")]
     assert [cell.strip() for cell in line.split("|")[3:6]] == [
         f"{found.threshold:.2f}", f"{found.engine_threshold:.2f}", f"{found.return_days:,.0f}"

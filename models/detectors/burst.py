@@ -4,9 +4,9 @@ The residual already has the upward drift of the last days taken out, so weather
 step counts in full. Page (1954). Since when, and how much, `flow_shift.py` tells: a CUSUM that noise had begun to fill says
 that a step began too early, and is too small.
 
-At one alarm in ten DMA-months, with `flow_shift.py` beside it, bursts of 12, 20 and 40 night-flow standard deviations are heard
-after 5.8, 3.3 and 2.3 h; with an allowance of 1 after 7.6, 4.5 and 3.3 h, with z clipped at 6 as well after 9, 5.8 and 5.2 h; an
-allowance of 2 is as fast and alarms a fifth more often (six Italian DMAs at 1 h, 2026-11-28).
+At one alarm in ten DMA-months, with `flow_shift.py` beside it, bursts of 12, 20 and 40 night-flow standard deviations are
+heard after 5.8, 3.3 and 2.3 h; with an allowance of 1 after 7.6, 4.5 and 3.3 h, with z clipped at 6 as well after 9, 5.8 and
+5.2 h; an allowance of 2 is as fast and alarms a fifth more often (six Italian DMAs at 1 h, 2026-11-28).
 """
 
 from __future__ import annotations
