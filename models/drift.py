@@ -151,6 +151,8 @@ def check(reference: Reference) -> None:
     for name in ("weeks", "leak_alarms", "judged_days"):
         if len(getattr(reference, name)) != r:
             raise ValueError(f"reference: {len(getattr(reference, name))} {name} of {r} DMAs")
+    if min(reference.leak_alarms, default=0) < 0 or not all(0 <= days < np.inf for days in reference.judged_days):
+        raise ValueError("reference: leak_alarms and judged_days must not be negative, nor without end")
     if not (np.isfinite(reference.edges).all() and (np.diff(reference.edges, axis=-1) >= 0).all()):
         raise ValueError("drift_edges must be finite and rise")
     if not ((reference.counts >= 0).all() and (reference.counts.sum(-1, dtype=np.int64) > 0).all()):

@@ -295,6 +295,8 @@ def check(forest: Forest) -> None:
             raise ValueError(f"forest node {int(np.argmax(where))} {what}")
     if not (np.isfinite(denominator) and denominator >= 0):
         raise ValueError(f"forest denominator is {denominator}; possible: a finite number of at least 0")
+    if denominator == 0 and depths.size and depths.max() > 0:
+        raise ValueError("forest denominator is 0; possible: more than that, for trees that split")
     wrong = np.flatnonzero(depths != tree_depths(nodes, roots))
     if wrong.size:
         raise ValueError(f"forest tree {wrong[0]} says depth {depths[wrong[0]]}, which its nodes do not have")

@@ -104,6 +104,18 @@ def test_one_wild_night_is_not_a_run():
     assert evidence(nights, day, 1.0, 0.0)[0] == pytest.approx(6.0)
 
 
+def test_nights_that_bear_each_other_out_count_in_full():
+    """Oracle: the formula; of these nights only the largest may be one of its own."""
+    rests = [0.0] * 10 + [10.0, 15.0, 20.0, 25.0]
+    nights, day = night_rests(rests)
+    of_run = [
+        np.mean(np.minimum(rests[-m:], max(6.0, np.sort(rests[-m:])[-2] if m > 1 else 0.0))) * np.sqrt(m)
+        for m in range(1, 15)
+    ]
+    assert evidence(nights, day, 1.0, 0.0)[0] == pytest.approx(max(of_run))
+    assert evidence(nights, day, 1.0, 0.0)[0] > 30.0
+
+
 def test_consumed_evidence_neither_counts_again_nor_teaches():
     nights, day = night_rests([0.5, 5.0, 5.0, 7.0])
     consume(nights, nights[(day - 2) % NIGHTS]["start_ms"], 6.0)

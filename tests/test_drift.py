@@ -204,10 +204,17 @@ def test_a_torn_reference_is_refused_in_one_line(model):
         ("must not be negative", _with(model, counts=-model.reference.counts)),
         ("finite and rise", _with(model, edges=model.reference.edges[..., ::-1])),
         ("must be positive", _with(model, levels=-model.reference.levels)),
+        ("nor without end", changed(files, reference=vars_of(facts) | {"leakAlarms": [-1, 0, 0]})),
+        ("nor without end", changed(files, reference=vars_of(facts) | {"judgedDays": [1.0, -1.0, 1.0]})),
     ):
         with pytest.raises(ValueError, match=fault) as error:
             Bundle.from_files(torn)
         assert len(str(error.value).splitlines()) == 1
+
+
+def vars_of(facts):
+    return {"dmas": facts.dmas, "columns": facts.columns, "quantiles": facts.quantiles, "weeks": facts.weeks,
+            "leakAlarms": facts.leak_alarms, "judgedDays": facts.judged_days}  # fmt: skip
 
 
 def _with(model, **arrays):

@@ -188,6 +188,7 @@ def test_arrays_of_another_type_or_number_are_refused():
         ("roots", forest.roots[:1]),
         ("denominator", np.inf),
         ("denominator", -1.0),
+        ("denominator", 0.0),
     ]:
         with pytest.raises(ValueError, match="forest"):
             check(forest._replace(**{name: wrong}))

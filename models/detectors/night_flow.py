@@ -45,20 +45,28 @@ def evidence(nights: Records, day: int, noise: float, of_level: float) -> tuple[
 
     Generalised likelihood ratio for an upward shift of unknown start: max over m of mean(rest) / sqrt(noise^2 / m +
     of_level^2). The nights of a run share what is uncertain in the expectation, so a longer run does not average it away;
-    and unlike a CUSUM it forgets a slow season after `RUN_NIGHTS`.
+    and unlike a CUSUM it forgets a slow season after `RUN_NIGHTS`. The largest night of a run counts `CLIP` standard
+    deviations, or as much as the next: clipped all of them, a leak of 25 could not pass the threshold of a DMA with unruly
+    nights (13 instead of 10 of 60 leaks grown into six real DMAs found in 14 days, with no more alarms; 2026-11-28).
     """
     best, excess, start = 0.0, 0.0, nights[day % nights.shape[0]]["start_ms"]
     limit = CLIP * np.sqrt(noise * noise + of_level * of_level)
-    total, count = 0.0, 0
+    total, count, largest, second = 0.0, 0, 0.0, 0.0
     for back in range(RUN_NIGHTS):
         night = nights[(day - back) % nights.shape[0]]
         if night["day"] != day - back or np.isnan(night["rest_m3h"]):
             continue
-        total += min(max(night["rest_m3h"], -limit), limit)
+        rest = max(night["rest_m3h"], -limit)
+        total += rest
         count += 1
-        statistic = total / count / np.sqrt(noise * noise / count + of_level * of_level)
+        if rest > largest:
+            largest, second = rest, largest
+        else:
+            second = max(second, rest)
+        mean = (total - largest + min(largest, max(limit, second))) / count
+        statistic = mean / np.sqrt(noise * noise / count + of_level * of_level)
         if statistic > best:
-            best, excess, start = statistic, total / count, night["start_ms"]
+            best, excess, start = statistic, mean, night["start_ms"]
     return best, excess, start
 
 
