@@ -66,11 +66,17 @@ VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
 
 @njit(cache=False)
 def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int) -> int:
-    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation)."""
+    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation).
+
+    Held against as many slots before these: a leak of the neighbour's that ended yesterday is no loss of today.
+    """
     newest, length = b.shift[0]["count"], b.shift_slots.shape[0]
+    first = newest - slots
+    before = min(first, length - 1 - slots, max(slots, 4))
     for s in range(1, p.inflows):
-        gained = b.shift_rests[newest % length, s] - b.shift_rests[(newest - slots) % length, s]
-        loss = -gained / slots
+        loss = -(b.shift_rests[newest % length, s] - b.shift_rests[first % length, s]) / slots
+        if before > 0:
+            loss += (b.shift_rests[first % length, s] - b.shift_rests[(first - before) % length, s]) / before
         # of few slots a mean says little
         sure = b.series[s]["spread"] * max(SURE_LEAST, SURE_SPREADS / np.sqrt(slots))
         if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > sure:

@@ -73,6 +73,21 @@ def relearn(
                 calibration.end_day(calibrations[d], return_days, quiet[day])
 
 
+def warm_up() -> None:
+    """Compile it."""
+    none, of = np.zeros(0, np.int64), len(DETECTORS)
+    relearn(
+        no_past(),
+        100.0,
+        np.zeros((0, of)),
+        np.zeros(0, np.bool_),
+        none,
+        none,
+        np.zeros((0, of), np.uint8),
+        np.zeros((0, of)),
+    )
+
+
 def take_over(calibrations: Records, dma: str, bundle: Bundle | None, before: Bundle | None = None) -> None:
     """Begin the calibrations (D,) of a DMA with what a bundle says of them, in place.
 

@@ -26,8 +26,10 @@ def compile_kernels() -> float:
     """Seconds that it took."""
     use_kernel_cache()
     from models.network import parse_site  # noqa: PLC0415 - after the cache is set
+    from models.relearn import warm_up as warm_up_training  # noqa: PLC0415
     from streams.worker import warm_up  # noqa: PLC0415
 
+    warm_up_training()
     return warm_up(parse_site(SITE, NETWORK))
 
 
