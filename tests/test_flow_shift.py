@@ -147,3 +147,23 @@ def test_a_neighbours_loss_is_summed_over_the_same_slots():
     feed.slots(np.full(8, 5.0), 1.0, 0.0, -5.0)
     newest, length = feed.shift[0]["count"], len(feed.ring)
     assert feed.rests[newest % length, 1] - feed.rests[(newest - 8) % length, 1] == -40.0
+
+
+def test_a_dma_without_flow_for_months_does_not_stop_the_detector_when_the_flow_is_back():
+    """Its spread had shrunk with its mean to nothing, and 1 / spread^2 swallowed what followed: a division by 0."""
+    feed = Shift()
+    feed.slots(np.zeros(400), 1e-9)
+    got = feed.slots(np.r_[np.zeros(40), np.full(20, 4.0)], 1.0)
+    assert np.isfinite(got).all()
+    assert np.isfinite(feed.slots(np.full(3 * LONGEST, 0.5), 1.0)).all()
+    locate(feed.shift[0], feed.ring)
+
+
+def test_sums_of_years_lose_no_digits():
+    """Oracle: the twin, which sums every window anew."""
+    feed, spread = Shift(), np.full(4 * LONGEST, 0.7)
+    feed.slots(np.full(40 * LONGEST, 1e-5), 3e-5)
+    z = np.random.default_rng(4).normal(size=4 * LONGEST)
+    got = feed.slots(z * spread, spread)[3 * LONGEST :]
+    expected = [twin(z[: n + 1][-LONGEST:], spread[:LONGEST]) for n in range(3 * LONGEST, 4 * LONGEST)]
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)

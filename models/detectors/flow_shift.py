@@ -95,6 +95,8 @@ def update(shift: Record, ring: Records, rests: NDArray[np.float64], series: Rec
     now["score_sum"] = before["score_sum"] + min(max(z, -Z_CLIP), Z_CLIP) / own["spread"]
     now["size_sum"] = before["size_sum"] + min(max(z, -WILD), WILD) / own["spread"]
     now["weight_sum"] = before["weight_sum"] + 1.0 / (own["spread"] * own["spread"])
+    if place == 0:
+        _rebase(ring, rests)
     shift["statistic"], shift["slots"] = 0.0, 0
     mean_m3h = 0.0
     longest = min(shift["count"], length - 1)
@@ -102,7 +104,8 @@ def update(shift: Record, ring: Records, rests: NDArray[np.float64], series: Rec
     while slots <= longest:
         first = ring[(shift["count"] - slots) % length]
         weight = now["weight_sum"] - first["weight_sum"]
-        statistic = (now["score_sum"] - first["score_sum"]) / np.sqrt(weight)
+        # 0 where slots of hardly any spread, as of a DMA without flow, came before these
+        statistic = (now["score_sum"] - first["score_sum"]) / np.sqrt(weight) if weight > 0.0 else 0.0
         if statistic > shift["statistic"]:
             shift["statistic"], shift["slots"] = statistic, slots
             mean_m3h = (now["size_sum"] - first["size_sum"]) / weight
@@ -116,6 +119,20 @@ def update(shift: Record, ring: Records, rests: NDArray[np.float64], series: Rec
 
 
 @njit(cache=False)
+def _rebase(ring: Records, rests: NDArray[np.float64]) -> None:
+    """Once a ring's length, sum up from its oldest entry on, the one after entry 0: sums of years lose their digits."""
+    score, size, weight = ring[1]["score_sum"], ring[1]["size_sum"], ring[1]["weight_sum"]
+    for i in range(ring.shape[0]):
+        ring[i]["score_sum"] -= score
+        ring[i]["size_sum"] -= size
+        ring[i]["weight_sum"] -= weight
+    for s in range(rests.shape[1]):
+        base = rests[1, s]
+        for i in range(rests.shape[0]):
+            rests[i, s] -= base
+
+
+@njit(cache=False)
 def locate(shift: Record, ring: Records) -> int:
     """Slots since the shift probably began: of all windows that which z hardly clipped fits best; 0 before the first slot.
 
@@ -125,7 +142,8 @@ def locate(shift: Record, ring: Records) -> int:
     now, best, slots = ring[shift["count"] % length], 0.0, 0
     for n in range(1, min(shift["count"], length - 1) + 1):
         first = ring[(shift["count"] - n) % length]
-        statistic = (now["size_sum"] - first["size_sum"]) / np.sqrt(now["weight_sum"] - first["weight_sum"])
+        weight = now["weight_sum"] - first["weight_sum"]
+        statistic = (now["size_sum"] - first["size_sum"]) / np.sqrt(weight) if weight > 0.0 else 0.0
         if statistic > best:
             best, slots = statistic, n
     return slots
