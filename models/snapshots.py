@@ -21,18 +21,22 @@ from models.state import CHANNEL, CUSTOMER, EVENT, MAX_EVENTS, NIGHTS, ROW, no_e
 from models.watch import new_watch
 from models.wire import FOREIGN, brief, shown
 
-# 6: a level beside the shape of the week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the
-# use of their days; 4: what meters do against their own past, and their events apart from leaks; 3: of a customer meter only
-# what is counted; 2: late readings, gaps, a fingerprint of the DMA's facts
-FORMAT: Final = 6
-READABLE: Final = (2, 3, 4, 5, 6)
+# 7: sizes with their error, leaks that come back, the balance with customers' meters; 6: a level beside the shape of the
+# week, and shifts of the flow; 5: pressure loggers beside each other, nights beside the use of their days; 4: what meters do
+# against their own past, and their events apart from leaks; 3: of a customer meter only what is counted; 2: late readings,
+# gaps, a fingerprint of the DMA's facts
+FORMAT: Final = 7
+READABLE: Final = (2, 3, 4, 5, 6, 7)
 
+SINCE_7: Final[tuple[str, ...]] = ()
+EVENT_SINCE_7: Final[tuple[str, ...]] = ()
 SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")
 SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
+DETECTORS_6: Final = 6
 DETECTORS_5: Final = 5
 DETECTORS_4: Final = 3
-"""Format 5 had no detector of flow shifts, and formats up to 4 none of pressures."""
+"""Formats up to 5 had no detector of flow shifts, and those up to 4 none of pressures."""
 CALIBRATION_5: Final = np.dtype([(name, CALIBRATION[name]) for name in CALIBRATION.names or () if name != "share"])
 ROW_5: Final = np.dtype(
     [
@@ -42,20 +46,17 @@ ROW_5: Final = np.dtype(
     ]
 )
 SERIES_5: Final = np.dtype([(name, SERIES[name]) for name in SERIES.names or () if name not in ("level", "unrest")])
-EVENT_5: Final = np.dtype(
-    [
-        (name, EVENT[name].base, (DETECTORS_5,)) if name == "scores" else (name, EVENT[name])
-        for name in EVENT.names or ()
-        if name != "drift_m3h"
-    ]
-)
-EVENT_4: Final = np.dtype(
-    [
-        (name, EVENT[name].base, (DETECTORS_4,)) if name == "scores" else (name, EVENT[name])
-        for name in EVENT.names or ()
-        if name not in ("usual_m3h", "logger", "second_logger", "fall_kpa", "fall_ms", "drift_m3h")
-    ]
-)
+
+
+def _event(newer: np.dtype[Any], detectors: int, without: tuple[str, ...]) -> np.dtype[Any]:
+    """An older EVENT: with fewer detectors, `without` some fields."""
+    fields = [name for name in newer.names or () if name not in without]
+    return np.dtype([(name, newer[name].base, (detectors,)) if name == "scores" else (name, newer[name]) for name in fields])
+
+
+EVENT_6: Final = _event(EVENT, DETECTORS_6, EVENT_SINCE_7)
+EVENT_5: Final = _event(EVENT_6, DETECTORS_5, ("drift_m3h",))
+EVENT_4: Final = _event(EVENT_5, DETECTORS_4, ("usual_m3h", "logger", "second_logger", "fall_kpa", "fall_ms"))
 NIGHT_4: Final = np.dtype([(name, NIGHT[name]) for name in ("day", "start_ms", "mnf_m3h", "z")])
 CALIBRATION_4: Final = np.dtype(
     [("mean", "<f8"), ("variance", "<f8"), ("days", "<f8"), ("day_max", "<f8"), ("waiting", "<f8", (7,))]
@@ -138,14 +139,20 @@ def _renewed(
         arrays = _from_format_3(arrays, dma)
     if version < 5:
         arrays = _from_format_4(arrays, newest)
-    elif version == 5:
-        arrays = _from_format_5(arrays)
-    return _with_levels(arrays, newest) if version < 6 else arrays
+    elif version < 7:
+        arrays = _with_newer_detectors(arrays)
+    if version < 6:
+        arrays = _with_levels(arrays, newest)
+    return {**{name: newest[name].copy() for name in SINCE_7}, **arrays}
 
 
 def _of_format(version: int, like: dict[str, NDArray[Any]], is_customer: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Arrays of the names, dtypes and shapes that a snapshot of an older format has."""
     like = dict(like)
+    if version < 7:
+        like = {name: array for name, array in like.items() if name not in SINCE_7}
+        like["calibrations"] = np.zeros(DETECTORS_6, CALIBRATION)
+        like["events"], like["faults"] = (np.zeros(like[name].shape, EVENT_6) for name in ("events", "faults"))
     if version < 6:
         like = {name: array for name, array in like.items() if name not in SINCE_6}
         like["row"], like["series"] = np.zeros(1, ROW_5), np.zeros(like["series"].shape, SERIES_5)
@@ -176,11 +183,11 @@ def _with_levels(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]])
     return {**arrays, "row": row, "series": series, **{name: like[name].copy() for name in SINCE_6}}
 
 
-def _from_format_5(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With a detector of flow shifts that has no past."""
-    calibrations = no_past()
-    for name in CALIBRATION_5.names or ():
-        calibrations[name][:DETECTORS_5] = arrays["calibrations"][name]
+def _with_newer_detectors(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With today's detectors and events, of which those that came after the format have no past."""
+    calibrations, older = no_past(), arrays["calibrations"]
+    for name in older.dtype.names or ():
+        calibrations[name][: len(older)] = older[name]
     newer = {"calibrations": calibrations}
     for table in ("events", "faults"):
         newer[table] = no_events(len(arrays[table]))

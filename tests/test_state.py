@@ -63,8 +63,8 @@ def test_a_refused_snapshot_leaves_the_engine_as_it_was(blob):
 
 
 def test_another_format_is_refused(blob):
-    with pytest.raises(ValueError, match="found format 9; possible: 2, 3, 4, 5, 6"):
-        Engine(make_site(), "A").restore(blob.replace(b'"format":6', b'"format":9', 1))
+    with pytest.raises(ValueError, match="found format 9; possible: 2, 3, 4, 5, 6, 7"):
+        Engine(make_site(), "A").restore(blob.replace(b'"format":7', b'"format":9', 1))
 
 
 def test_a_state_of_format_1_is_refused_in_one_line():
@@ -72,7 +72,7 @@ def test_a_state_of_format_1_is_refused_in_one_line():
         'name = "old"\ntimezone = "UTC"\n',
         '[[dma]]\nid = "A"\nslotMinutes = 60\n[[meter]]\nid = "m"\nkind = "flow"\nto = "A"\n',
     )
-    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3, 4, 5, 6$"):
+    with pytest.raises(ValueError, match=r"^state of 'A': found format 1; possible: 2, 3, 4, 5, 6, 7$"):
         Engine(site, "A").restore((FIXTURES / "state-format-1.bin").read_bytes())
 
 
@@ -121,14 +121,14 @@ def with_customers():
     return site, block, len(block) - 301
 
 
-@pytest.mark.parametrize("version", [2, 3, 4, 5])
+@pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
 def test_a_state_of_an_older_format_goes_on_as_if_it_were_of_this_one(version):
     """Made on 2026-11-24, -27 and -28 by the engines of those days, from the first readings of `with_customers`."""
     site, block, half = with_customers()
     engine, old = Engine(site, "A"), Engine(site, "A")
     engine.step(block[:half])
     old.restore((FIXTURES / f"state-format-{version}.bin").read_bytes())
-    assert old.open_events == 1
+    assert old.open_events == (1 if version < 6 else 2)  # shifts of the flow find a burst in what the stuck inlet says
     assert [health.readings for health in old.meter_health() if health.meter.startswith("house")] == [19, 19]
     assert old.meter_health() == engine.meter_health()
     expected, got = engine.step(block[half:]), old.step(block[half:])
