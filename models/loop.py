@@ -125,26 +125,28 @@ def detect(
         night_flow.collect(row, b.night_flow, b.series[0]["value"] - known)
         if minute + p.slot_ms // MINUTE_MS >= p.night_end_min:
             statistics[NIGHT_FLOW] = night_flow.update(row, b.night_level[0], b.nights, b.series[0]["mean_level"])
-            scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistics[NIGHT_FLOW])
+            scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistics)
             row["night_day"] = NEVER
             night_over = True
     night_level.note_slot(b.night_level[0], b.series[0]["value"] - known)
     limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
     statistics[BURST] = burst.update(row, b.series[0], limit)
-    scores[BURST] = calibrated(b, p, BURST, statistics[BURST])
+    scores[BURST] = calibrated(b, p, BURST, statistics)
     statistics[FLOW_SHIFT] = flow_shift.update(b.shift[0], b.shift_slots, b.shift_rests, b.series, slot_start_ms)
-    scores[FLOW_SHIFT] = calibrated(b, p, FLOW_SHIFT, statistics[FLOW_SHIFT])
+    scores[FLOW_SHIFT] = calibrated(b, p, FLOW_SHIFT, statistics)
     statistics[ISOLATION] = isolation.update(row, features, forest, p.slot_hours)
-    scores[ISOLATION] = calibrated(b, p, ISOLATION, statistics[ISOLATION])
+    scores[ISOLATION] = calibrated(b, p, ISOLATION, statistics)
     return night_over
 
 
 @njit(cache=False, forceinline=True)
-def calibrated(b: Buffers, p: Params, detector: int, statistic: float) -> float:
+def calibrated(b: Buffers, p: Params, detector: int, statistics: NDArray[np.float64]) -> float:
     """Score of a detector's statistic against the DMA's own past; the statistic joins the day's maximum."""
-    calibration.observe(b.calibrations[detector], statistic)
+    if p.silent[detector]:
+        statistics[detector] = np.nan
+    calibration.observe(b.calibrations[detector], statistics[detector])
     level = calibration.threshold(b.calibrations[detector], p.return_days)
-    return calibration.score(statistic, level)
+    return calibration.score(statistics[detector], level)
 
 
 @njit(cache=False, forceinline=True)

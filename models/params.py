@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detectors import DETECTORS
+from models.detectors import DETECTORS, PRESSURE_STEP, PRESSURE_TREND
 from models.network import Site, longest_lateness_minutes
 from models.pairs import MIN_LOGGERS
 from models.schema import Records
@@ -54,6 +55,7 @@ class Params(NamedTuple):
     zone_changes_ms: NDArray[np.int64]
     zone_offsets_s: NDArray[np.int64]
     days: NDArray[np.uint8]  # what each local day is like (calendar.day_of)
+    silent: NDArray[np.bool_]  # (detectors,) those that say nothing: all False but where a detector's worth is measured
 
 
 def channel_rows(site: Site, dma: str) -> tuple[list[int], list[int]]:
@@ -63,8 +65,26 @@ def channel_rows(site: Site, dma: str) -> tuple[list[int], list[int]]:
     return [row for row in rows if not site.meters[row].is_customer], customers
 
 
-def params_of(site: Site, dma: str) -> Params:
-    """Constants of the engine of one DMA of the site. Raises KeyError for a DMA that the site does not have."""
+def speaking(site: Site, dma: str) -> tuple[str, ...]:
+    """Detectors that may raise an event of the DMA by themselves, and so share its alert budget.
+
+    The two that compare loggers with each other never speak where there are too few, and the forest never alone.
+    """
+    loggers = sum(site.meters[row].kind == "pressure" and site.meters[row].dma == dma for row in site.channels(dma))
+    mute = () if loggers >= MIN_LOGGERS else (PRESSURE_STEP, PRESSURE_TREND)
+    return tuple(d.name for number, d in enumerate(DETECTORS) if d.raises_alone and number not in mute)
+
+
+def params_of(site: Site, dma: str, silent: Collection[str] = ()) -> Params:
+    """Constants of the engine of one DMA of the site. Raises KeyError for a DMA that the site does not have.
+
+    `silent`: names of detectors that say nothing; the others share their part of the alert budget. Raises ValueError for
+    a name that is none.
+    """
+    names = [detector.name for detector in DETECTORS]
+    for name in silent:
+        if name not in names:
+            raise ValueError(f"silent: {name!r} is no detector; possible: {', '.join(names)}")
     here = site.dmas[site.dma_row[dma]]
     rows, customers = channel_rows(site, dma)
     meters = [site.meters[row] for row in rows]
@@ -72,8 +92,7 @@ def params_of(site: Site, dma: str) -> Params:
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
-    # the two that compare loggers with each other never speak where there are too few, and the forest never alone
-    speaking = sum(detector.raises_alone for detector in DETECTORS) - (0 if len(pressures) >= MIN_LOGGERS else 2)
+    voices = len(set(speaking(site, dma)) - set(silent))
     lookup = np.zeros(len(rows) + len(customers), LOOKUP)
     lookup["meter"], lookup["channel"] = rows + customers, np.arange(len(lookup))
     facts = np.zeros(len(lookup), FACTS)
@@ -90,7 +109,7 @@ def params_of(site: Site, dma: str) -> Params:
         facts=facts,
         longest_lateness_ms=longest_lateness_minutes(meters) * 60_000,
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
-        return_days=max(len(site.dmas) * 7.0 * speaking / site.alerts_per_week, MIN_RETURN_DAYS),
+        return_days=max(len(site.dmas) * 7.0 * voices / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
         inflows=len(inflow_dmas),
         signs=site.signs(inflow_dmas, rows),
@@ -99,4 +118,5 @@ def params_of(site: Site, dma: str) -> Params:
         zone_changes_ms=changes,
         zone_offsets_s=offsets,
         days=site.days,
+        silent=np.array([name in silent for name in names], np.bool_),
     )

@@ -71,6 +71,8 @@ def observe_pressure(
             )
         elif is_new:
             statistic, growing, days = pressure_trend.update(b.loggers, b.nights, day - 1, level)
+        if p.silent[detector]:
+            statistic = np.nan
         calibration.observe(own, statistic)
         statistics[detector] = statistic
         is_known = detector != PRESSURE_STEP or own["days"] >= PRIOR_DAYS + LEAST_DAYS

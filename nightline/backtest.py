@@ -10,7 +10,7 @@ import click
 
 from models.config import ConfigError
 from nightline.readings import Log, at_hand, readings_option
-from nightline.rules import rule_options
+from nightline.rules import budgets_option, rule_options
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what comes out.")
 @rule_options
+@budgets_option
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def backtest(
     site: Path, readings: Path | Log, labels: Path | None, out: Path, abrupt_hours: float, incipient_days: float,
-    no_model: bool,
+    budgets: list[float], no_model: bool,
 ) -> None:  # fmt: skip
     """Run history through the engine, without Kafka; write alerts, detections, a scorecard and a report.
 
     Every reading is taken in order of its time, once: what is found is what would have been found live. Naive times are
-    the site's local time; what cannot be read is listed in OUT/rejects.csv.
+    the site's local time; what cannot be read is listed in OUT/rejects.csv. With known leaks, other alert budgets are tried
+    in the same pass, for the report's curve.
     """
 
     from nightline.progress import with_progress  # noqa: PLC0415 - numba and pyarrow only when they are used
@@ -58,7 +60,7 @@ def backtest(
     with staged(out) as fresh:
         history = read_history(at_hand(readings, place), place, WINDOW_MINUTES, fresh / "rejects.csv")
         result = run_backtest(
-            place, with_progress(history, "backtest"), fresh, bundle, leaks, Rules(abrupt_hours, incipient_days)
+            place, with_progress(history, "backtest"), fresh, bundle, leaks, Rules(abrupt_hours, incipient_days), budgets
         )
     _say(place, result, history, out)
 

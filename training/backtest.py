@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from models.features import FEATURES
 from models.network import Site, longest_lateness_minutes
 from models.routing import split
 from models.schema import Alert
+from training.budgets import budget_row, sites_at
 from training.coverage import Coverage
 from training.history import Window
 from training.labels import Leak
@@ -40,6 +41,16 @@ if TYPE_CHECKING:
 WINDOW_MINUTES: Final = 1440
 """A day at a time: the engine's answers do not depend on the size of its blocks, and larger ones are no faster."""
 ROW_GROUP: Final = 1 << 16
+
+
+class Contestant(NamedTuple):
+    """One of several settings of the same network, or models, that see the same readings."""
+
+    site: Site
+    bundle: Bundle | Mapping[str, Bundle] | None
+    """Serves all DMAs, or is a mapping from the id of a DMA to its own."""
+    silent: Collection[str] = ()
+    """Detectors that say nothing."""
 
 
 @dataclass
@@ -66,11 +77,11 @@ def run(
 
     `bundle` serves all DMAs, or is a mapping from the id of a DMA to its own.
     """
-    run_side_by_side([(site, bundle)], windows, lambda _, dma, step: on_result(dma, step))
+    run_side_by_side([Contestant(site, bundle)], windows, lambda _, dma, step: on_result(dma, step))
 
 
 def run_side_by_side(
-    contestants: Sequence[tuple[Site, Bundle | Mapping[str, Bundle] | None]],
+    contestants: Sequence[Contestant],
     windows: Iterable[Window],
     on_result: Callable[[int, str, StepResult], None],
     dmas: Collection[str] | None = None,
@@ -83,7 +94,7 @@ def run_side_by_side(
     bundle's training, as where it is promoted: what its calibrations were learned from is past, and not learned once more.
     """
     engines: dict[tuple[int, int], Engine] = {}
-    network = contestants[0][0]
+    network = contestants[0].site
     lateness_ms = longest_lateness_minutes(network.meters) * 60_000
     subscribers = network.subscribers()
     for window in windows:
@@ -91,10 +102,10 @@ def run_side_by_side(
             dma = network.dmas[row].id
             if dmas is not None and dma not in dmas:
                 continue
-            for place, (site, bundle) in enumerate(contestants):
+            for place, (site, bundle, silent) in enumerate(contestants):
                 own = bundle.get(dma) if isinstance(bundle, Mapping) else bundle
                 if (place, row) not in engines:
-                    engines[place, row] = Engine(site, dma, None if after_training else own)
+                    engines[place, row] = Engine(site, dma, None if after_training else own, silent)
                 engine, rest = engines[place, row], readings
                 if after_training and own is not None and engine.bundle is not own:
                     # so much later, all slots of the training are closed
@@ -113,16 +124,24 @@ def backtest(
     bundle: Bundle | Mapping[str, Bundle] | None = None,
     leaks: list[Leak] | None = None,
     rules: Rules = STRICT,
+    budgets: Sequence[float] = (),
 ) -> Result:
-    """Run, and write everything into the folder `out`, which exists."""
+    """Run, and write everything into the folder `out`, which exists.
+
+    With `leaks`, the scorecard also tells what multiples of the site's alert budget, `budgets`, would have brought.
+    """
+    sites, own = sites_at(site, budgets if leaks is not None else ())
+    alerts: list[list[Alert]] = [[] for _ in sites]
     result = Result(
         coverage={dma.id: Coverage(dma.slot_minutes * 60_000) for dma in site.dmas},
         watched={dma.id: Watched(dma.slot_minutes * 60_000) for dma in site.dmas},
     )
     with DetectionsFile(out / "detections.parquet") as detections:
 
-        def keep(dma: str, step: StepResult) -> None:
-            result.alerts += step.alerts
+        def keep(place: int, dma: str, step: StepResult) -> None:
+            alerts[place] += step.alerts
+            if place != own:
+                return
             result.accepted += step.accepted
             result.late += step.late
             result.duplicates += step.duplicates
@@ -132,10 +151,14 @@ def backtest(
                 result.watched[dma].add(step.detections)
                 detections.add(dma, step.detections)
 
-        run(site, windows, bundle, keep)
-    result.alerts.sort(key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
+        run_side_by_side([Contestant(each, bundle) for each in sites], windows, keep)
+    result.alerts = sorted(alerts[own], key=lambda alert: (alert.updated_at, alert.alert_id, alert.revision))
     write_alerts(out / "alerts.ndjson", result.alerts)
     result.scorecard = score(site, result.alerts, leaks, result.watched, rules)
+    if leaks is not None:
+        result.scorecard["budgets"] = [
+            budget_row(each, site, raised, leaks, result.watched, rules) for each, raised in zip(sites, alerts, strict=True)
+        ]
     write_json(out / "scorecard.json", result.scorecard)
     write_report(
         out / "report.html",

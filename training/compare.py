@@ -23,11 +23,11 @@ from models.config import ConfigError
 from models.engine import StepResult
 from models.network import Site
 from models.schema import Alert
-from training.backtest import run_side_by_side
+from training.backtest import Contestant, run_side_by_side
 from training.event_score import iso
 from training.history import Window
 from training.labels import Leak
-from training.matching import STRICT, Rules, first_revisions
+from training.matching import STRICT, Rules, raised_between
 from training.scorecard import score
 from training.watched import Watched
 
@@ -92,10 +92,13 @@ def compare(
             ends = step.detections["slot_end_ms"]
             watched[dma].add(step.detections[(ends > contest.since_ms) & (ends <= contest.until_ms)])
 
-    contestants = [(site, contest.champion), (site, contest.challenger)]
+    contestants = [Contestant(site, contest.champion), Contestant(site, contest.challenger)]
     run_side_by_side(contestants, windows, keep, contest.dmas, after_training=True)
     known = None if leaks is None else [leak for leak in leaks if leak.dma in contest.dmas]
-    cards = [score(site, _within(raised, contest), known, watched, rules, with_floors=False) for raised in alerts]
+    cards = [
+        score(site, raised_between(raised, contest.since_ms, contest.until_ms), known, watched, rules, with_floors=False)
+        for raised in alerts
+    ]
     rows = [{dma: _row(card["dmas"][dma], card, dma) for dma in contest.dmas} for card in cards]
     dmas = {dma: {role: rows[at][dma] for at, role in enumerate(ROLES)} for dma in contest.dmas}
     return {
@@ -112,13 +115,6 @@ def compare(
         "worstDmas": worst_dmas(dmas),
         "leaks": _leaks(cards),
     }
-
-
-def _within(alerts: list[Alert], contest: Contest) -> list[Alert]:
-    """Alerts that were raised in the period, with all their revisions."""
-    first = first_revisions(alerts)
-    ours = {alert.alert_id for alert in first if contest.since_ms < alert.detected_at <= contest.until_ms}
-    return [alert for alert in alerts if alert.alert_id in ours]
 
 
 _RATES: Final = ("dmaMonths", "leakAlarms", "leakAlarmsPerDmaMonth", "leakAlarmsPerDmaMonth95")

@@ -78,6 +78,13 @@ def first_revisions(alerts: Iterable[Alert]) -> list[Alert]:
     return sorted(first.values(), key=lambda alert: (alert.detected_at, alert.alert_id))
 
 
+def raised_between(alerts: Iterable[Alert], since_ms: int, until_ms: float) -> list[Alert]:
+    """All revisions of the alerts that were raised in (since_ms, until_ms]."""
+    every = list(alerts)
+    ours = {alert.alert_id for alert in first_revisions(every) if since_ms < alert.detected_at <= until_ms}
+    return [alert for alert in every if alert.alert_id in ours]
+
+
 def alarms_of(alerts: Iterable[Alert]) -> list[Alarm]:
     """One per alert, in order of detection. It is over when it was said to be, not at the end then found for it."""
     all_of = list(alerts)

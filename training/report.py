@@ -94,8 +94,9 @@ def write_report(
     table = _alert_table(told, site, clock, found, labelled=leaks is not None)
     known_leaks = ""
     if leaks:
-        known_leaks = score_sections(scorecard, clock)
-        figures |= score_figures(scorecard)
+        of_score = score_figures(scorecard)
+        known_leaks = score_sections(scorecard, clock, of_score)
+        figures |= of_score
     write_page(
         path,
         site=site.name,

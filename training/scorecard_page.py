@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.ablation import CAPTION, ablation_table
 from training.floors import REPEATS
 from training.labels import ABRUPT, INCIPIENT, LEAK_KINDS
 from training.local_time import LocalTime
@@ -18,14 +19,15 @@ Card = Mapping[str, Any]
 
 def write_scorecard(path: Path, site: str, timezone: str, scorecard: Card, note: str = "") -> None:
     """A page of its own, of a scorecard with labels."""
+    figures = score_figures(scorecard)
     write_page(
         path,
         site=site,
         what="scorecard",
         subtitle=f"Scorecard{': ' * bool(note)}{note}",
         cards=score_cards(scorecard),
-        body=score_sections(scorecard, LocalTime(timezone)),
-        figures=score_figures(scorecard),
+        body=score_sections(scorecard, LocalTime(timezone), figures),
+        figures=figures,
     )
 
 
@@ -75,22 +77,23 @@ def score_cards(scorecard: Card) -> str:
 
 
 def score_figures(scorecard: Card) -> dict[str, dict[str, Any]]:
-    """plotly's figures by the id of their place in `score_sections`."""
-    figures = {"score-delay": delay_figure(scorecard)} if scorecard["leaks"] else {}
-    return figures | {"score-budget": budget_figure(scorecard)}
+    """plotly's figures by the id of their place in `score_sections`; none where there is nothing to draw."""
+    figures = {"score-delay": delay_figure(scorecard), "score-budget": budget_figure(scorecard)}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def score_sections(scorecard: Card, clock: LocalTime) -> str:
-    """Everything below the cards, as HTML; only of a scorecard with labels."""
-    delay = _plot("score-delay", "Delay against size", _DELAY_NOTE) if scorecard["leaks"] else ""
-    budget = _plot("score-budget", "Leaks found against alarms", _BUDGET_NOTE)
+def score_sections(scorecard: Card, clock: LocalTime, figures: Collection[str]) -> str:
+    """Everything below the cards, as HTML, with places for these figures; only of a scorecard with labels."""
+    plots = [_plot(*plot) for plot in _PLOTS if plot[0] in figures]
     parts = [
-        f'<div class="pair">{delay}{budget}</div>',
+        f'<div class="pair">{"".join(plots)}</div>' if plots else "",
         "<h2 class='plain'>Beside what chance and a simple rule reach</h2>",
         _floor_table(scorecard),
     ]
     if "budgets" in scorecard:
         parts += ["<h2 class='plain'>At other alert budgets</h2>", _budget_table(scorecard)]
+    if "ablation" in scorecard:
+        parts += ["<h2 class='plain'>Without each detector</h2>", _ablation_table(scorecard)]
     for key, title in (("bySize", "Share of the mean inflow"), ("byNightSd", "Night-flow standard deviations")):
         if scorecard[key]:
             parts.append(_class_table(scorecard[key], title))
@@ -98,8 +101,15 @@ def score_sections(scorecard: Card, clock: LocalTime) -> str:
     return "\n".join([*parts, *tables, _notes(scorecard)])
 
 
-_DELAY_NOTE = "Dotted: the time that a leak has to be found in. Crosses on top: never alarmed. Open: alarmed too late."
-_BUDGET_NOTE = "Up and left is better. Bars are 95 % intervals; chance: median and 95th percentile of as many random alarms."
+_PLOTS = (
+    ("score-delay", "Delay against size", "A symbol a leak. Crosses on top: never alarmed. Open: alarmed too late."),
+    (
+        "score-budget",
+        "Leaks found against alarms",
+        "Up and left is better. ×1 is the alert budget as it is set. Bars are 95 % intervals; of chance, as many random "
+        "alarms, from the median to the 95th percentile. MNF: rules on the minimum night flow, as below.",
+    ),
+)
 
 
 def _plot(name: str, title: str, note: str) -> str:
@@ -167,6 +177,12 @@ def _budget_table(scorecard: Card) -> str:
         for part in scorecard["budgets"]
     ]
     return table(heads, rows, "figures")
+
+
+def _ablation_table(scorecard: Card) -> str:
+    heads, *rows = ablation_table(scorecard)
+    cells = [[html.escape(cell) for cell in row] for row in rows]
+    return table(map(str.capitalize, heads), cells, "figures") + f'<p class="caption">{html.escape(CAPTION)}</p>'
 
 
 def class_name(part: Mapping[str, Any], *, share: bool) -> str:
