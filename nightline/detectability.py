@@ -10,6 +10,7 @@ import click
 
 from models.config import ConfigError, nearest
 from nightline.readings import Log, at_hand, readings_option
+from nightline.rules import exponent, pressure_options
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 @click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.8, show_default=True,
               help="Share of the starts at which the size must be found.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the starts.")
-@click.option("--n1", type=click.FloatRange(0, 3), default=1.0, show_default=True, help="FAVAD exponent of the bursts.")
+@pressure_options
 @click.option("--no-model", is_flag=True, help="Do not load the champion models of the site.")
 def detectability(
     site: Path, readings: Path | Log, out: Path | None, dmas: tuple[str, ...], starts: int, share: float, seed: int,
-    n1: float, no_model: bool,
+    pipes: str, n1: float | None, no_model: bool,
 ) -> None:  # fmt: skip
     """The smallest burst that would be found in each DMA, within 24 h and within 7 days.
 
@@ -60,7 +61,7 @@ def detectability(
         return with_progress(read_history(source, place, WINDOW_MINUTES), what)
 
     chosen = dmas or tuple(place.dma_row)
-    found = measure(place, history, bundle, dmas=chosen, starts=starts, seed=seed, n1=n1)
+    found = measure(place, history, bundle, dmas=chosen, starts=starts, seed=seed, n1=exponent(pipes, n1))
     made = as_json(place, found, share)
     table = Table(title=f"smallest burst found at {share:.0%} of the starts")
     for heading in ("DMA", "mean inflow", "starts", "24 h, m³/h", "of mean", "7 days, m³/h", "of mean"):

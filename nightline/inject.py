@@ -12,6 +12,7 @@ import click
 
 from models.config import ConfigError, nearest
 from nightline.readings import Log, at_hand, readings_option
+from nightline.rules import exponent, pressure_options
 from nightline.sites import load_site
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ _UNITS_MS = {"h": 3_600_000, "d": DAY_MS}
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the campaign.")
 @click.option("--clean-days", type=click.FloatRange(min=0), default=42.0, show_default=True,
               help="A campaign leaves so much of the beginning clean.")  # fmt: skip
-@click.option("--n1", type=click.FloatRange(0, 3), default=1.0, show_default=True, help="FAVAD exponent of the leak.")
+@pressure_options
 def inject(
     site: Path, readings: Path | Log, labels: Path | None, out: Path, dmas: tuple[str, ...], kind: str | None,
     size: str | None, start: str | None, ramp: str, days: float | None, campaign: int | None, seed: int,
-    clean_days: float, n1: float,
+    clean_days: float, pipes: str, n1: float | None,
 ) -> None:  # fmt: skip
     """Add leaks to a history, and write it with labels: OUT/readings, in the same form, and OUT/labels.csv.
 
@@ -84,7 +85,7 @@ def inject(
         leaks = _campaign(recorded, dmas or tuple(place.dma_row), kind, size, campaign, seed, clean_days)
     else:
         leaks = [_single(recorded, place, dmas, kind or "burst", size, start, ramp, days)]
-    injector = Injector(recorded, n1)
+    injector = Injector(recorded, exponent(pipes, n1))
     additions = injector.additions(leaks)
     with staged(out) as fresh, Console(stderr=True).status("writing the readings"):
         (fresh / "readings").mkdir()

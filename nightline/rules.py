@@ -19,6 +19,20 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
                         help="So soon after its start a burst must be found to count.")(command)  # fmt: skip
 
 
+def pressure_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--pipes` and `--n1`: how a leak that is added follows the pressure; `exponent` makes one number of them."""
+    command = click.option("--n1", type=click.FloatRange(0, 3), help="FAVAD exponent of the leaks, instead.")(command)
+    return click.option("--pipes", type=click.Choice(["mixed", "rigid", "flexible"]), default="mixed", show_default=True,
+                        help="What leaks: N1 is 1, 0.5 (metal) or 1.5 (plastic, seeping joints).")(command)  # fmt: skip
+
+
+def exponent(pipes: str, n1: float | None) -> float:
+    """FAVAD's N1."""
+    from training.injection.leaks import N1_OF  # noqa: PLC0415 - numpy only when it is used
+
+    return N1_OF[pipes] if n1 is None else n1
+
+
 def budgets_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--budgets`: multiples of the site's alert budget, as a list of numbers."""
     return click.option("--budgets", default="0.25,0.5,1,2,4", show_default=True, callback=_factors,

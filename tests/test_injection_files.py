@@ -223,3 +223,36 @@ def test_the_readings_are_never_written_over(tmp_path: Path) -> None:
         said = invoke("inject", folder, "--readings", source, "--out", folder, *arguments)
         assert "possible: a" in said
     assert (folder / "readings" / "readings.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(("words", "n1"), [((), 1.0), (("--pipes", "rigid"), 0.5), (("--pipes", "flexible"), 1.5),
+                                           (("--pipes", "rigid", "--n1", "0.8"), 0.8)])  # fmt: skip
+def test_the_leak_follows_the_pressure_as_its_pipes_do(tmp_path: Path, words: tuple[str, ...], n1: float) -> None:
+    """Oracle: FAVAD on the pressures in the file."""
+    site = site_of(tmp_path / "site")
+    wide(tmp_path / "readings.csv", site)
+    arguments = [
+        "--readings",
+        str(tmp_path / "readings.csv"),
+        "--out",
+        str(tmp_path / "out"),
+        "--dma",
+        "B",
+        "--size",
+        "8m3h",
+    ]
+    start = "2026-01-15T00:00"
+    CliRunner().invoke(
+        nightline, ["inject", str(tmp_path / "site"), *arguments, "--start", start, *words], catch_exceptions=False
+    )
+
+    def flow_and_pressure(path: Path) -> NDArray[np.float64]:
+        block = np.concatenate([w.readings for w in read_history(path, site, 1440)])
+        at = START_MS + 11 * DAY_MS + np.array([3, 19]) * 3_600_000
+        rows = [block[(block["meter"] == site.meter_row[name]) & np.isin(block["time_ms"], at)] for name in ("A-B", "p-B")]
+        return np.array([row["value"] for row in rows])
+
+    clean, leaky = flow_and_pressure(tmp_path / "readings.csv"), flow_and_pressure(tmp_path / "out" / "readings")
+    night, day = (leaky - clean)[0]
+    assert night / day == pytest.approx((clean[1, 0] / clean[1, 1]) ** n1, rel=1e-4)
+    assert night > day > 5.0

@@ -2,8 +2,9 @@
 
 A leak's water comes in through the DMA's inlets, in proportion to their flows at the time; what comes through a boundary
 meter came into the neighbour before, and so on to the trunk main, so that mass is conserved in every DMA on its way. With
-pressure loggers in the DMA it follows their pressure and pulls it down (`hydraulics.py`); the small feedback of its own
-fall of pressure on its flow is left out, and so is what it does to pressures in other DMAs and to tanks.
+pressure loggers in the DMA it follows their pressure and pulls it down (`hydraulics.py`). Left out are the small feedback of
+its own fall of pressure on its flow, that loggers beside it fall further than the others, and what it does to pressures in
+other DMAs and to tanks.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from training.injection.hydraulics import Hydraulics, favad_factor, hydraulics_o
 from training.injection.recorded import HOUR_MS, Recorded, Series
 from training.labels import ABRUPT, INCIPIENT, Leak
 
-N1: Final = 1.0
-"""FAVAD's exponent of a mixture of pipes (DOMAIN: formulas)."""
+N1_OF: Final = {"mixed": 1.0, "rigid": 0.5, "flexible": 1.5}
+"""FAVAD's exponent by what the pipes are: of holes that keep their size 0.5, of plastic, and of joints that seep, 1.5."""
+N1: Final = N1_OF["mixed"]
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,22 @@ class Injector:
                     found.setdefault((row, FLOW), []).append(addition)
                 if row in self.recorded.registers:
                     found.setdefault((row, REGISTER), []).append(self._counted(leak, row, carried))
-            for row, resistance in self.hydraulics(leak.dma).resistance.items():
-                found.setdefault((row, PRESSURE), []).append(self._fall(leak, row, resistance))
+            for row in self.hydraulics(leak.dma).resistance:
+                found.setdefault((row, PRESSURE), []).append(self._fall(leak, row))
         return found
 
     def _flow(self, leak: Planted, times_ms: NDArray[np.int64], step_ms: int) -> NDArray[np.float64]:
         """The leak's mean flow (m3/h) over the step that ends at each time, as the pressure drives it."""
         return leak.flow_m3h(times_ms, step_ms) * favad_factor(self.recorded, self.hydraulics(leak.dma), times_ms, self.n1)
+
+    def _share_through(self, dma: str, before: str, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The share of the DMA's water that comes through the inlets of the one `before`, or of itself."""
+        grid, shares = self.supply(dma)
+        total = np.zeros(len(times_ms))
+        for row, share in shares.items():
+            if self.recorded.site.meters[row].to_dma == before:
+                total += np.nan_to_num(Series(grid, share, self.recorded.flows[row].step_ms).at(times_ms))
+        return total
 
     def _counted(self, leak: Planted, row: int, carried: Series) -> Addition:
         """What a register has counted of the leak."""
@@ -174,13 +185,16 @@ class Injector:
         counted = np.cumsum(np.diff(leak.volume_m3(times_ms), prepend=0.0) * share)
         return Addition(times_ms, counted, float(counted[-1]) if len(counted) else 0.0)
 
-    def _fall(self, leak: Planted, row: int, resistance: float) -> Addition:
-        """How far a logger falls (kPa, negative)."""
+    def _fall(self, leak: Planted, row: int) -> Addition:
+        """How far a logger falls (kPa, negative): what the leak adds to the flow into each DMA on its water's way."""
         series = self.recorded.pressures[row]
         times_ms = _during(series, leak)
         flow = self._flow(leak, times_ms, series.step_ms)
-        before = np.maximum(np.nan_to_num(self.recorded.net_inflow(leak.dma, times_ms)), 0.0)
-        fall = resistance * ((before + flow) ** 2 - before**2)
+        fall = np.zeros(len(times_ms))
+        for dma, resistance in self.hydraulics(leak.dma).resistance[row].items():
+            more = flow * self._share_through(leak.dma, dma, times_ms)
+            before = np.nan_to_num(self.recorded.through_flow(dma, times_ms))
+            fall += resistance * ((before + more) ** 2 - before**2)
         # a pressure that was above nothing stays so: below, no leak would run
         return Addition(times_ms, -np.minimum(fall, np.maximum(series.at(times_ms), 0.0)))
 

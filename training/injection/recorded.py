@@ -94,6 +94,14 @@ class Recorded:
             total += sign * self.flows[row].at(times_ms)
         return total if self.meters(dma) else np.full(len(times_ms), np.nan)
 
+    def through_flow(self, dma: str, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What comes in through all inlets (m3/h, 0 and up) at these times, NaN where one is missing."""
+        rows = [row for row in self.meters(dma) if self.site.meters[row].to_dma == dma]
+        total = np.zeros(len(times_ms))
+        for row in rows:
+            total += np.maximum(self.flows[row].at(times_ms), 0.0)
+        return total if rows else np.full(len(times_ms), np.nan)
+
     def mean_inflow(self, dma: str) -> float:
         """Mean net inflow of the DMA (m3/h) over its history, NaN where nothing is known of it."""
         net = self.net_inflow(dma, self.grid(self.meters(dma)))

@@ -107,13 +107,13 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[objec
         table.writerows(rows)
 
 
-def _slots(weeks: int) -> NDArray[np.int64]:
+def slot_starts(weeks: int) -> NDArray[np.int64]:
     """(steps,) start of each slot, epoch ms, from local midnight of the first day."""
     local = datetime.combine(FIRST_DAY, datetime.min.time(), ZoneInfo(town.TIMEZONE))
     return int(local.timestamp() * 1000) + SLOT_MS * np.arange(weeks * 7 * 86400 // town.SLOT_S, dtype=np.int64)
 
 
-def _demands(
+def demands(
     rng: np.random.Generator, weights: dict[str, float], starts_ms: NDArray[np.int64], plants: list[Plant]
 ) -> tuple[list[str], Floats]:
     """Junction names and their (steps, junctions) demand in m3/h, with the hot weekend and the fire draw in it."""
@@ -135,13 +135,13 @@ def _demands(
     return names, demand
 
 
-def _source_heads(rng: np.random.Generator, hours: Floats) -> dict[str, Floats]:
+def source_heads(rng: np.random.Generator, hours: Floats) -> dict[str, Floats]:
     """(steps,) head of each source in m: held higher by day, and never quite still."""
     by_day = 0.8 * np.sin((hours % 24 - 8.0) / 24.0 * 2.0 * np.pi)
     return {name: mean + by_day + autoregressive(rng, len(hours), phi=0.9, sd=0.15) for name, mean in town.SOURCES.items()}
 
 
-def _emitters(names: list[str], starts_ms: NDArray[np.int64], plants: list[Plant]) -> Floats:
+def emitter_coefficients(names: list[str], starts_ms: NDArray[np.int64], plants: list[Plant]) -> Floats:
     """(steps, junctions) emitter coefficients, m3/h per m: background leakage everywhere, and the planted leaks."""
     steady = np.array(
         [
@@ -157,7 +157,7 @@ def _emitters(names: list[str], starts_ms: NDArray[np.int64], plants: list[Plant
     return emitters
 
 
-def _solve(
+def solve(
     names: list[str],
     demand: Floats,
     emitters: Floats,
@@ -231,17 +231,17 @@ def simulate(seed: int = 1, weeks: int = 5, progress: Callable[[float], None] = 
     """
     rng = np.random.default_rng(seed)
     plants = plan(rng, FIRST_DAY, weeks)
-    starts_ms = _slots(weeks)
+    starts_ms = slot_starts(weeks)
     base = {name: junction.base_demand for name, junction in town.build_network().junctions()}
-    names, demand = _demands(rng, base, starts_ms, plants)
-    heads = _source_heads(rng, local_hours(starts_ms, town.TIMEZONE))
-    emitters = _emitters(names, starts_ms, plants)
+    names, demand = demands(rng, base, starts_ms, plants)
+    heads = source_heads(rng, local_hours(starts_ms, town.TIMEZONE))
+    emitters = emitter_coefficients(names, starts_ms, plants)
     opened = np.zeros(len(starts_ms), bool)
     for plant in plants:
         if plant.kind == "valve_opened":
             opened |= plant.share(starts_ms, SLOT_MS) > 0.5
     watched = [node for _, node, _ in town.PRESSURE_LOGGERS] + [p.place if p.place in names else names[0] for p in plants]
-    flow, valve, pressure = _solve(names, demand, emitters, heads, opened, watched, progress)
+    flow, valve, pressure = solve(names, demand, emitters, heads, opened, watched, progress)
     loggers = len(town.PRESSURE_LOGGERS)
     truth = Truth(starts_ms, flow, pressure[:, :loggers], valve)
     plants = [_measured(plant, truth, pressure[:, loggers + row]) for row, plant in enumerate(plants)]
