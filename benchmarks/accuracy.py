@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import SkippedError, shared_data
+from training.ablation import CAPTION, HEADS, ablation_table
 from training.page import hours, short
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -39,6 +40,7 @@ class Run:
     commands: list[str] = field(default_factory=list)
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     sizes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    forests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def nightline(self, *words: object) -> None:
         """Run one command; raises RuntimeError with its last words where it fails."""
@@ -53,10 +55,30 @@ class Run:
             raise RuntimeError(f"{shown}: {' '.join(done.stderr.split()[-40:])}")
 
     def evaluate(self, name: str, site: Path, readings: Path, labels: Path) -> None:
-        """A row of the table."""
-        card = labels.parent / "evaluate"
-        self.nightline("evaluate", site, "--readings", readings, "--labels", labels, "--out", card)
-        self.rows.append((name, json.loads((card / "scorecard.json").read_text(encoding="utf-8"))))
+        """A row of the table, with and without each detector."""
+        words = ("--labels", labels, "--ablation", "--no-model")
+        self.rows.append((name, self._scorecard(labels.parent / "evaluate", site, "--readings", readings, *words)))
+
+    def train(self, site: Path, until: str) -> None:
+        """A forest of the first half of a history: of what no label and no suspicion speaks against."""
+        self.nightline("train", site, "--readings", site / "readings", "--until", until, "--promote", "--no-figures")
+
+    def with_forest(self, name: str, site: Path, readings: Path, labels: Path) -> None:
+        """What comes after its training, with and without it."""
+        words = ("--labels", labels, "--without", "isolation", "--after-training", "--budgets", 1)
+        card = self._scorecard(labels.parent / "evaluate-forest", site, "--readings", readings, *words)
+        self.forests.append((name, card))
+
+    def both(self, name: str, site: Path, until: str) -> None:
+        """`evaluate`, and `with_forest` of one trained until then, on a site's own readings and labels."""
+        self.evaluate(name, site, site / "readings", site / "labels.csv")
+        self.train(site, until)
+        self.with_forest(name, site, site / "readings", site / "labels.csv")
+
+    def _scorecard(self, out: Path, *words: object) -> dict[str, Any]:
+        self.nightline("evaluate", *words, "--out", out)
+        found: dict[str, Any] = json.loads((out / "scorecard.json").read_text(encoding="utf-8"))
+        return found
 
 
 def bwdf(run: Run) -> None:
@@ -68,14 +90,19 @@ def bwdf(run: Run) -> None:
     clean = run.out / "bwdf-clean" / "labels.csv"
     clean.parent.mkdir(parents=True, exist_ok=True)
     clean.write_text(NO_LEAKS, encoding="utf-8")
-    run.evaluate("bwdf, 6 real DMAs as they are", site, site / "readings", clean)
+    sets = [("bwdf, 6 real DMAs as they are", site / "readings", clean)]
     for kind, count, name in (("burst", BURSTS, "bursts"), ("incipient", INCIPIENT, "leaks that grow 10 to 30 d")):
         leaky = run.out / f"bwdf-{kind}"
         drawn = ("--campaign", count, "--kind", kind, "--seed", 1)
         run.nightline("inject", site, "--readings", site / "readings", "--out", leaky, *drawn)
-        run.evaluate(f"bwdf, {name} of 3 to 40 % of mean inflow", site, leaky / "readings", leaky / "labels.csv")
+        sets.append((f"bwdf, {name} of 3 to 40 % of mean inflow", leaky / "readings", leaky / "labels.csv"))
+    for title, readings, labels in sets:
+        run.evaluate(title, site, readings, labels)
+    run.train(site, "2022-02-01")
+    for title, readings, labels in sets:
+        run.with_forest(title, site, readings, labels)
     sizes = run.out / "bwdf-detectability"
-    run.nightline("detectability", site, "--readings", site / "readings", "--out", sizes, "--starts", 20)
+    run.nightline("detectability", site, "--readings", site / "readings", "--out", sizes, "--starts", 20, "--no-model")
     run.sizes.append(("bwdf", json.loads((sizes / "detectability.json").read_text(encoding="utf-8"))))
 
 
@@ -89,14 +116,14 @@ def ltown(run: Run) -> None:
     ):
         site = run.out / folder
         run.nightline("import", "battledim", source, "--out", site, "--force", *words)
-        run.evaluate(f"L-Town 2018, {name}", site, site / "readings", site / "labels.csv")
+        run.both(f"L-Town 2018, {name}", site, "2018-07-01")
 
 
 def hanoi(run: Run) -> None:
     """Ten simulated years of one network, with LeakDB's own score."""
     site = run.out / "hanoi"
     run.nightline("import", "leakdb", run.data("hanoi"), "--out", site, "--force")
-    run.evaluate("Hanoi, 10 scenarios", site, site / "readings", site / "labels.csv")
+    run.both("Hanoi, 10 scenarios", site, "2018-07-01")
 
 
 SETS: Final = {"bwdf": bwdf, "ltown": ltown, "hanoi": hanoi}
@@ -165,6 +192,15 @@ def size_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[str]]:
     return table
 
 
+def ablation_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[str]]:
+    """Each data set with all detectors and without each."""
+    table = [["data", *HEADS[1:]]]
+    for name, card in rows:
+        _, whole, *less = ablation_table(card)
+        table += [[f"**{name}**", *whole[1:]], *(["… " + row[0], *row[1:]] for row in less)]
+    return table
+
+
 def slot_rows(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[list[str]]:
     """LeakDB's score, ours and the floors'; of data whose leaks do not overlap."""
     table = [["data", "TPR", "TNR", "F1", "early detection"]]
@@ -226,6 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {
         "By event. In brackets 95 % intervals (Wilson; exact Poisson); of chance the 95th percentile.": event_rows(run.rows),
         "By size:": size_rows(run.rows),
+        f"Without each detector. {CAPTION}": ablation_rows(run.rows),
+        "The isolation forest, fitted on the first half of each history and judged on the second:": ablation_rows(
+            run.forests
+        ),
         "LeakDB's score, by slot, in percent:": slot_rows(run.rows),
         "The smallest burst found at 80 % of the starts:": detectable_rows(run.sizes),
     }

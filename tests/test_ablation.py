@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import accuracy
 from models.config import ConfigError
 from models.detectors import BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW
 from models.engine import Engine
@@ -149,6 +150,14 @@ def test_page_and_terminal_show_every_silent_detector(
         assert f"<td>without {name}</td>" in page
         assert f"without {name}" in said
     assert ablation_table({**found.scorecard, "ablation": []}) == []
+    table = accuracy.ablation_rows([("made-up", found.scorecard)])
+    assert [row[0] for row in table[1:]] == [
+        "**made-up**",
+        "… without night_flow",
+        "… without burst",
+        "… without flow_shift",
+    ]
+    assert {len(row) for row in table} == {9}
 
 
 def test_only_detectors_that_have_a_word_can_be_left_out(tmp_path: Path) -> None:
