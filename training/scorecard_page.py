@@ -292,7 +292,7 @@ def _verdict(leak: Mapping[str, Any]) -> str:
 def notes(scorecard: Card) -> list[str]:
     """What is left out of the figures, in words."""
     said = []
-    for key, why in (("leaksInWarmUp", "started in a DMA's warm-up"), ("leaksOutsideTheData", "started outside the data")):
+    for key, why in (("leaksInWarmUp", "started in a DMA's warm-up"), ("leaksOutsideTheData", "started outside of what is judged")):
         if scorecard[key]:
             said.append(f"not counted: {len(scorecard[key])} known leaks {why} ({', '.join(scorecard[key][:12])})")
     if scorecard["alarmsInWarmUp"]:
