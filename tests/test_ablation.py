@@ -144,6 +144,7 @@ def test_page_and_terminal_show_every_silent_detector(
 ) -> None:
     write_scorecard(tmp_path / "card.html", "x", "UTC", found.scorecard)
     page = (tmp_path / "card.html").read_text(encoding="utf-8")
+    assert "<th>Unexplained<br>a DMA-month</th>" in page
     say(found.scorecard)
     said = capsys.readouterr().out
     for name in ("night_flow", "burst", "flow_shift"):

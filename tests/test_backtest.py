@@ -109,6 +109,17 @@ def test_the_scorecard_finds_the_planted_burst(out: Path) -> None:
     assert 1.9 < card["summary"]["dmaMonths"] < 2.1  # three DMAs of five weeks, of which two are warm-up
 
 
+def test_the_report_has_the_curve_of_leaks_over_alarms_at_other_budgets(out: Path) -> None:
+    card = json.loads((out / "scorecard.json").read_text(encoding="utf-8"))
+    assert [row["timesTheBudget"] for row in card["budgets"]] == [0.25, 0.5, 1, 2, 4]
+    own = card["budgets"][2]
+    assert (own["leakAlarms"], own["found"]) == (card["summary"]["leakAlarms"], card["summary"]["found"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert 'id="score-budget"' in page
+    assert '"score-budget":{' in page
+    assert "this site\u0027s budget" in page or "this site's budget" in page
+
+
 def test_a_backtest_makes_all_files_and_rejects_nothing_here(out: Path) -> None:
     made = {path.name for path in out.iterdir()}
     assert made == {"alerts.ndjson", "detections.parquet", "scorecard.json", "report.html", "rejects.csv"}
@@ -248,7 +259,7 @@ def test_each_dma_is_judged_with_its_own_model_else_with_the_sites(monkeypatch: 
     used: dict[str, object] = {}
 
     class Watch:
-        def __init__(self, _: object, dma: str, bundle: object) -> None:
+        def __init__(self, __: object, dma: str, bundle: object, *_: object) -> None:
             used[dma] = bundle
 
         def step(self, *_: object) -> None:

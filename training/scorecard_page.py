@@ -182,7 +182,8 @@ def _budget_table(scorecard: Card) -> str:
 def _ablation_table(scorecard: Card) -> str:
     heads, *rows = ablation_table(scorecard)
     cells = [[html.escape(cell) for cell in row] for row in rows]
-    return table(map(str.capitalize, heads), cells, "figures") + f'<p class="caption">{html.escape(CAPTION)}</p>'
+    heads = [f"{head[:1].upper()}{head[1:]}".replace(" ", "<br>", 1) for head in heads]
+    return table(heads, cells, "figures") + f'<p class="caption">{html.escape(CAPTION)}</p>'
 
 
 def class_name(part: Mapping[str, Any], *, share: bool) -> str:
@@ -292,7 +293,10 @@ def _verdict(leak: Mapping[str, Any]) -> str:
 def notes(scorecard: Card) -> list[str]:
     """What is left out of the figures, in words."""
     said = []
-    for key, why in (("leaksInWarmUp", "started in a DMA's warm-up"), ("leaksOutsideTheData", "started outside of what is judged")):
+    for key, why in (
+        ("leaksInWarmUp", "started in a DMA's warm-up"),
+        ("leaksOutsideTheData", "started outside of what is judged"),
+    ):
         if scorecard[key]:
             said.append(f"not counted: {len(scorecard[key])} known leaks {why} ({', '.join(scorecard[key][:12])})")
     if scorecard["alarmsInWarmUp"]:
