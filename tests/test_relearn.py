@@ -27,7 +27,7 @@ from tests import loggers, naive_relearn
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, step_between
 from tests.test_bundle import changed, make
 from tests.test_swap import AT, FIRST, SECOND, SITE, TOPIC, everywhere, published, went
-from training.backtest import run_side_by_side
+from training.backtest import Contestant, run_side_by_side
 from training.card import card
 from training.detector_law import Days
 from training.fit import ForestSettings, fit
@@ -333,8 +333,8 @@ def test_a_comparison_takes_a_model_into_use_behind_its_training_however_its_win
     windows = [Window(int(part["time_ms"][0]), int(part["time_ms"][-1]) + 1, part) for part in parts]
     came: list[list[Any]] = [[], []]
     run_side_by_side(
-        [(TOWN, bundle), (TOWN, None)], windows, lambda place, _, step: came[place].append(step.detections), ["A"],
-        after_training=True,
+        [Contestant(TOWN, bundle), Contestant(TOWN, None)], windows,
+        lambda place, _, step: came[place].append(step.detections), ["A"], after_training=True,
     )  # fmt: skip
     own, plain = (np.concatenate(parts) for parts in came)
     lateness_ms = longest_lateness_minutes(TOWN.meters) * 60_000
