@@ -150,7 +150,7 @@ def _of_leak(
             coverage=rounded(transition["coverage"]),
             for_=english(why),
             against=english(against),
-            meters=[*facts.flow_meters, *(fall.loggers if fall else [])],
+            meters=[*(m.id for m in own if m.kind != "pressure"), *(fall.loggers if fall else [])],
             scores={
                 detector.name: round(float(transition["scores"][number]), 3)
                 for number, detector in enumerate(DETECTORS)

@@ -15,7 +15,7 @@ def check_first(facts: LeakFacts) -> list[Sentence]:
         return [
             both(
                 "Close the alert with what was found. If nothing was repaired, look whether it comes back.",
-                "请登记处理结果并关闭报警；若未经维修，请留意是否复发。",
+                "请登记处理结果并关闭报警；若未经维修，请留意是否再次出现。",
             )
         ]
     if facts.change == CLOSED:
@@ -44,11 +44,11 @@ def _planned(facts: LeakFacts) -> list[Sentence]:
 
 
 def _burst(facts: LeakFacts) -> list[Sentence]:
-    said = _pressure_or_meter(facts)
+    said = _pressure_or_meter(facts) if facts.pressure_word > 0 else []
     said.append(
         both(
             "Look for reports since {start} of water in the street, low pressure or brown water in {place}.",
-            "查 {start} 以来 {place} 有无报漏、路面冒水、水压低或水黄的来电。",
+            "查 {start} 以来 {place} 有无报漏、路面冒水、水压低或水发黄的来电。",
             start=facts.when("started_ms"),
             place=facts.place,
         )
@@ -60,7 +60,16 @@ def _burst(facts: LeakFacts) -> list[Sentence]:
                 "向大用户和消防部门核实是否在大量用水。",
             )
         )
+    if facts.is_pressure_unmoved:
+        said += _pressure_or_meter(facts)
     said += _where(facts)
+    if facts.fall is None:
+        said.append(
+            both(
+                "If nothing shows above ground, search with correlators and by listening, or close valves step by step.",
+                "若地面无明显迹象，用相关仪、听漏仪探漏，或分段关阀查找。",
+            )
+        )
     said.append(
         both(
             "Get the valve plan ready: which valves isolate the place, and who would be without water.",

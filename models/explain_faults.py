@@ -103,7 +103,7 @@ def _own_gap(facts: MeterFacts) -> Part:
     if not np.isnan(t["upper"]) and t["upper"] > 0.0:
         why = [
             both(
-                "From its past, a break of up to {allowed} would be nothing to report.",
+                "By its past, breaks of up to {allowed} are nothing to report.",
                 "按其以往情况，{allowed}以内的中断不会报警。",
                 allowed=facts.hours("upper"),
             )
@@ -127,9 +127,9 @@ def _own_gap(facts: MeterFacts) -> Part:
         unit="h",
         confidence=0.99,
         observed=observed,
-        expected=both("Before, it was silent for {usual} at most.", "以往最长中断 {usual}。", usual=facts.hours("expected"))
+        expected=both("Its usual breaks last {usual} at most.", "平时中断最长约 {usual}。", usual=facts.hours("expected"))
         if usual > 0.0
-        else both("Before, it was never silent.", "以往从未中断。"),
+        else both("Usually it has no breaks.", "平时没有中断。"),
         why=why,
         why_not=why_not,
         check_first=_BREAK_CHECKS,

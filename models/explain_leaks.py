@@ -13,7 +13,22 @@ import numpy as np
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.events import BOUNDARY_VALVE, CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, RAISED
-from models.phrases import band, both, clock, counted, day, flow, ids, joined, length, moment, named, number, volume
+from models.phrases import (
+    band,
+    both,
+    clock,
+    counted,
+    day,
+    flow,
+    ids,
+    joined,
+    length,
+    moment,
+    named,
+    nights,
+    number,
+    volume,
+)
 from models.schema import NEVER, Estimate, Sentence
 
 if TYPE_CHECKING:
@@ -60,8 +75,13 @@ class LeakFacts:
 
     @property
     def flow_meters(self) -> list[str]:
-        """Ids of the meters and levels that make the net inflow."""
-        return [meter.id for meter in self.own if meter.kind != "pressure"]
+        """Ids of the flow meters at its borders."""
+        return [meter.id for meter in self.own if meter.kind == "flow"]
+
+    @property
+    def levels(self) -> list[str]:
+        """Ids of the level gauges of its tanks."""
+        return [meter.id for meter in self.own if meter.kind == "level"]
 
     @property
     def loggers(self) -> list[str]:
@@ -104,6 +124,12 @@ class LeakFacts:
         end_ms = self.transition["updated_ms"] if self.transition["ended_ms"] == NEVER else self.transition["ended_ms"]
         return int(end_ms - self.transition["started_ms"])
 
+    @property
+    def nights(self) -> int:
+        """Whole nights that it has lasted."""
+        begin_ms, site = int(self.transition["started_ms"]), self.site
+        return nights(begin_ms, begin_ms + self.lasted_ms, site.timezone, site.night_start_min, site.night_end_min)
+
     def when(self, name: str) -> str:
         """A time of the transition as local time."""
         return moment(self.transition[name], self.site.timezone)
@@ -145,12 +171,15 @@ def observed(facts: LeakFacts) -> Sentence:
             date=day(t["noted_ms"], facts.site.timezone),
             window=window,
         )
+    then = {"place": place, "value": value, "time": facts.when("noted_ms")}
+    if facts.estimate.excess_flow < LEAST_RATE_M3H:
+        return both("Net inflow of {place} was {value} at {time}.", "{time}，{place} 净进水流量为 {value}。", **then)
+    # one slot may lie within the band while the mean of many does not
     return both(
-        "Net inflow of {place} was {value} at {time}.",
-        "{time}，{place} 净进水流量为 {value}。",
-        place=place,
-        value=value,
-        time=facts.when("noted_ms"),
+        "Net inflow of {place} stood {excess} above normal on average; at {time} it was {value}.",
+        "{place} 净进水流量平均比正常值高 {excess}；{time} 为 {value}。",
+        **then,
+        excess=flow(facts.estimate.excess_flow),
     )
 
 
@@ -165,7 +194,7 @@ def expected(facts: LeakFacts) -> Sentence | None:
         return None
     value, what = flow(float(t["expected"])), both("that time", "该时刻")
     if t["at_night"]:
-        what = both("such a night", "这样的夜间")
+        what = both("such a night", "该夜间")
     lower, upper = float(t["lower"]), float(t["upper"])
     limits = None
     if lower < 0.0 <= float(t["expected"]):
@@ -229,9 +258,13 @@ def water(facts: LeakFacts) -> Sentence:
     else:
         hours = f"{float(t['ndf_h']):.1f}" if facts.kind == NIGHT_FLOW_LEAK else "24"
         how = both(" (the night rate times {hours} h)", "（夜间流量 × {hours} 小时）", hours=hours)
+        begin = both("The excess is", "多出流量")
+        if facts.is_pressure_only:
+            begin = both("From the inflow its size can only be guessed:", "漏量只能由进水流量粗略推算：")
         said = both(
-            "The excess is {size}: some {day} a day{how}, {lost} so far.",
-            "多出流量{size}，折合每天约 {day}{how}，至今累计约 {lost}。",
+            "{begin} {size}, some {day} a day{how}, {lost} so far.",
+            "{begin}{size}，折合每天约 {day}{how}，至今累计约 {lost}。",
+            begin=begin,
             size=size,
             day=volume(estimate.loss_per_day),
             lost=lost,
@@ -239,9 +272,11 @@ def water(facts: LeakFacts) -> Sentence:
         )
     moved = None
     if facts.kind == BOUNDARY_VALVE:
+        tense = both("is", "") if facts.change != CLEARED else both("was", "")
         moved = both(
-            "This water is not lost: {neighbour} is short of it.",
-            "这部分水并未漏失，而是取自 {neighbour}。",
+            "This water {tense} not lost: it {tense} taken from {neighbour}.",
+            "这部分水并未漏失，而是来自 {neighbour}。",
+            tense=tense,
             neighbour=facts.neighbour,
         )
     return joined(said, moved, late)
@@ -274,13 +309,13 @@ def ended(facts: LeakFacts) -> Sentence | None:
             gone=length(gone_ms),
         )
     elif t["nights_gone"] > 0:
-        nights = int(t["nights_gone"])
+        count = int(t["nights_gone"])
         how = both(
             "The extra flow has been gone for {gone}, {nights} included.",
             "多出流量已消失 {gone}，其中包括 {n} 个夜间。",
             gone=length(gone_ms),
-            nights=counted(nights, "night"),
-            n=nights,
+            nights=counted(count, "night"),
+            n=count,
         )
     else:
         how = both("The extra flow has been gone for {gone}.", "多出流量已消失 {gone}。", gone=length(gone_ms))
@@ -290,7 +325,19 @@ def ended(facts: LeakFacts) -> Sentence | None:
 def meters(facts: LeakFacts) -> Sentence:
     """Which meters it rests on, and whether all of them reported."""
     parts = [both("Flow of {place}: {ids}.", "{place} 流量：{ids}。", place=facts.place, ids=ids(facts.flow_meters))]
-    if facts.loggers:
+    if facts.levels:
+        parts.append(both("Tank level: {ids}.", "水池水位：{ids}。", ids=ids(facts.levels)))
+    if facts.fall is not None:
+        parts.append(
+            both(
+                "Pressure: {ids}, compared with the others ({loggers} in all).",
+                "压力：{ids}，与其他测点比较（共 {n} 个测点）。",
+                ids=ids(facts.fall.loggers),
+                n=len(facts.loggers),
+                loggers=counted(len(facts.loggers), "logger"),
+            )
+        )
+    elif facts.loggers:
         parts.append(both("Pressure: {ids}.", "压力：{ids}。", ids=ids(facts.loggers)))
     coverage = float(facts.transition["coverage"])
     if coverage < 0.995 and facts.is_pressure_only is False:  # NaN: not known

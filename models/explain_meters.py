@@ -87,7 +87,7 @@ def _makes_inflow(meter: Meter, dma: str) -> bool:
 
 def _checks(facts: MeterFacts, part: Part) -> list[Sentence]:
     if facts.is_over:
-        return [both("Note down the cause, for the next time.", "请登记原因，以备复发时参考。")]
+        return [both("Note down the cause, for the next time.", "请登记原因，以备再次出现时参考。")]
     if facts.is_accepted:
         return [
             both(

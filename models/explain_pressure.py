@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK
-from models.phrases import both, moment
+from models.phrases import both, moment, number
 from models.schema import Sentence
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def fall(transition: Any, site: Site, dma: str, meters: Sequence[Meter]) -> Fall
     names = [meter.id for meter in meters if meter.kind == "pressure" and meter.dma == dma]
     loggers = [names[int(transition[name])] for name in ("logger", "second_logger") if transition[name] >= 0]
     since, fall_m = moment(transition["fall_ms"], site.timezone), abs(float(transition["fall_kpa"])) / KPA_PER_M
-    size = both("{fall} m", "{fall} m 水柱", fall=f"{fall_m:.2f}")
+    size = both("{fall} m", "{fall} m 水柱", fall=f"{fall_m:.2f}" if fall_m >= 0.01 else number(fall_m))
     said = [
         both(
             "Pressure at {logger} has stood {fall} lower than the other loggers suggest since {since}.",

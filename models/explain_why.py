@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from models.detectors import ISOLATION, PRESSURE_STEP, PRESSURE_TREND
-from models.events import BOUNDARY_VALVE, BURST_EVENT, CLOSED, THRESHOLD
-from models.explain_leaks import LeakFacts, is_confirmed, share_of_mean
-from models.phrases import DAY_MS, HOUR_MS, both, counted, flow, ids, length, number, work_named
+from models.events import BOUNDARY_VALVE, BURST_EVENT, THRESHOLD
+from models.explain_leaks import LEAST_RATE_M3H, LeakFacts, is_confirmed, share_of_mean
+from models.phrases import DAY_MS, HOUR_MS, both, counted, flow, ids, length, number, volume, work_named
 from models.schema import Sentence
 
 STEP_MS: Final = 6 * HOUR_MS  # what showed within this time came at once (`lifecycle.SEEPING_MS`)
+HOURS_LONG_MS: Final = 12 * HOUR_MS
 LASTING_MS: Final = 3 * DAY_MS  # demand that nobody has ordered seldom stays for longer
 
 
@@ -18,26 +19,43 @@ def speaks_for(facts: LeakFacts) -> list[Sentence]:
     """What was seen, the strongest first."""
     said = []
     excess, share = facts.estimate.excess_flow, share_of_mean(facts)
-    size: object = both(" by {rate}", " {rate}", rate=flow(excess)) if excess > 0.0 else ""
-    part: object = ""
-    if share:
-        part = both(", {share} % of its mean inflow", "，相当于平均进水流量的 {share}%", share=share)
+    above, higher = both("above normal", "高于正常值"), both("above that of the last weeks", "高于近几周水平")
+    if excess >= LEAST_RATE_M3H:
+        size = both("by {rate}", "{rate}", rate=flow(excess))
+        if share:
+            size = both(
+                "{size} ({share} % of its mean inflow)", "{size}（相当于平均进水流量的 {share}%）", size=size, share=share
+            )
+        above = both("{above} {size}", "比正常值高 {size}", above=above, size=size)
+        higher = both("{higher} {size}", "比近几周高 {size}", higher=higher, size=size)
+    weak = both("; by itself that would not be an alert", "；仅凭此项尚不足以报警")
     if is_confirmed(facts.night_score):
         said.append(
             both(
-                "The night flow is above that of the last weeks{size}{part}.",
-                "夜间最小流量高于近几周水平{size}{part}。",
-                size=size,
-                part=part,
+                "The night flow stood {higher}{beyond}.",
+                "夜间最小流量{higher}{beyond}。",
+                higher=higher,
+                beyond=weak if facts.night_score < THRESHOLD else both(", more than the nights vary", "，超出夜间正常波动"),
             )
         )
-    if is_confirmed(facts.flow_score):
-        first = not said
-        if facts.flow_score >= THRESHOLD:
-            en, zh = "The inflow has left its normal range{size}{part}.", "进水流量超出正常范围{size}{part}。"
-        else:
-            en, zh = "The inflow is near the top of its normal range{size}{part}.", "进水流量接近正常范围上限{size}{part}。"
-        said.append(both(en, zh, size=size if first else "", part=part if first else ""))
+    if is_confirmed(facts.flow_score) and said:
+        said.append(
+            both(
+                "Hour by hour, too, the inflow stood above normal{weak}.",
+                "逐时进水流量也高于正常值{weak}。",
+                weak=weak if facts.flow_score < THRESHOLD else "",
+            )
+        )
+    elif is_confirmed(facts.flow_score):
+        said.append(
+            both(
+                "For {lasted} the inflow stood {above}{beyond}.",
+                "{lasted}内进水流量{above}{beyond}。",
+                lasted=length(facts.lasted_ms),
+                above=above,
+                beyond=weak if facts.flow_score < THRESHOLD else both(", more than it strays by itself", "，超出平时波动"),
+            )
+        )
     if facts.neighbour is not None:
         said.append(
             both(
@@ -49,12 +67,28 @@ def speaks_for(facts: LeakFacts) -> list[Sentence]:
     if facts.fall is not None:
         said += facts.fall.speaks_for
     if facts.pressure_word < 0:
-        said.append(_pressure(facts, both("fell", "下降")))
-    if ISOLATION not in facts.silent and is_confirmed(float(facts.transition["scores"][ISOLATION])):
+        said.append(_pressure(facts, both("below", "低于")))
+    model_score = 0.0 if ISOLATION in facts.silent else float(facts.transition["scores"][ISOLATION])
+    if model_score >= THRESHOLD:
         said.append(
             both(
-                "To the trained model flow and pressure look unlike any normal hour here.",
+                "To the trained model, flow and pressure look unlike a normal hour here.",
                 "训练模型判断：流量与压力的变化与本区正常情况不符。",
+            )
+        )
+    elif is_confirmed(model_score):
+        said.append(
+            both(
+                "To the trained model, flow and pressure look somewhat unusual.",
+                "训练模型判断：流量与压力的变化略有异常。",
+            )
+        )
+    if facts.transition["amended_m3"] > 0.0:
+        said.append(
+            both(
+                "Late readings show {late} more lost than was known before.",
+                "迟到的数据表明，漏失水量比此前所知多 {late}。",
+                late=volume(float(facts.transition["amended_m3"])),
             )
         )
     return said
@@ -64,11 +98,15 @@ def speaks_against(facts: LeakFacts) -> list[Sentence]:
     """What one would expect of such an alert and has not been seen."""
     said, t = [], facts.transition
     if not is_confirmed(facts.night_score):
-        is_early = t["updated_ms"] - t["started_ms"] < DAY_MS
         said.append(
-            both("No night has confirmed it yet.", "尚无夜间流量佐证。")
-            if is_early
-            else both("The nights have not confirmed it.", "夜间流量未能佐证。")
+            both(
+                "The night flow has not confirmed it ({nights} so far).",
+                "夜间最小流量未能佐证（已过 {n} 个夜间）。",
+                nights=counted(facts.nights, "night"),
+                n=facts.nights,
+            )
+            if facts.nights
+            else both("No night has been able to confirm it yet.", "尚无夜间流量可供佐证。")
         )
     if not is_confirmed(facts.flow_score):
         said.append(
@@ -77,13 +115,13 @@ def speaks_against(facts: LeakFacts) -> list[Sentence]:
             else both("By day the inflow does not stand out.", "白天进水流量未见明显异常。")
         )
     if facts.pressure_word > 0:
-        said.append(_pressure(facts, both("rose", "上升")))
+        said.append(_pressure(facts, both("above", "高于")))
     elif facts.is_pressure_unmoved and facts.kind == BURST_EVENT:
         said.append(both("Pressure in the DMA has hardly moved.", "区内压力基本没有变化。"))
     if not {PRESSURE_STEP, PRESSURE_TREND} <= facts.silent and facts.fall is None:
         said.append(both("No pressure logger stands out from the others.", "没有哪个压力测点明显低于其他测点。"))
     if ISOLATION not in facts.silent and not is_confirmed(float(t["scores"][ISOLATION])):
-        said.append(both("To the trained model nothing looks unusual.", "训练模型未发现异常。"))
+        said.append(both("To the trained model, nothing looks unusual.", "训练模型未发现异常。"))
     if facts.work is not None:
         said.append(_planned(facts))
     return said
@@ -93,8 +131,8 @@ def _pressure(facts: LeakFacts, moved: Sentence) -> Sentence:
     """What the loggers' mean did."""
     count = len(facts.loggers)
     return both(
-        "Pressure {moved} at the same time, {times} times as far as it usually varies ({loggers}).",
-        "同期压力{moved}，幅度为平时波动的 {times} 倍（{n} 个测点{mean}）。",
+        "Pressure stood {moved} normal, {times} times as far as it usually varies ({loggers}).",
+        "压力{moved}正常值，偏离幅度为平时波动的 {times} 倍（{n} 个测点{mean}）。",
         moved=moved,
         times=number(abs(float(facts.transition["pressure_z"]))),
         loggers="mean of " + counted(count, "logger") if count != 1 else "1 logger",
@@ -164,9 +202,11 @@ def _not_slow(facts: LeakFacts) -> Sentence:
 def _not_sudden(facts: LeakFacts) -> Sentence:
     if not is_confirmed(facts.flow_score):
         return both("Not a burst: the inflow made no sudden step.", "不像爆管：进水流量没有突然抬升。")
+    if facts.came_ms <= STEP_MS:
+        return both("Not a burst: it shows at night more than by day.", "不像爆管：夜间比白天明显。")
     return both(
-        "Not a burst: it took {came} to show, rather than minutes.",
-        "不像爆管：经过 {came}才显现，并非瞬间抬升。",
+        "Not a burst: it took {came} to show, instead of coming at once.",
+        "不像爆管：经过 {came}才显现，并非突然出现。",
         came=length(facts.came_ms),
     )
 
@@ -193,10 +233,16 @@ def _not_demand(facts: LeakFacts) -> Sentence:
         return both(
             "Not just demand: it shows at night too, when little water is used.", "不像用水增加：夜间用水很少时依然存在。"
         )
-    if facts.lasted_ms >= LASTING_MS and facts.change != CLOSED:
+    if facts.lasted_ms >= LASTING_MS:
         return both(
-            "Demand is less likely: it has lasted {lasted}, day and night.",
-            "用水增加的可能性较小：已昼夜持续 {lasted}。",
+            "Demand is less likely: it has lasted {lasted}.",
+            "用水增加的可能性较小：已持续 {lasted}。",
+            lasted=length(facts.lasted_ms),
+        )
+    if facts.lasted_ms >= HOURS_LONG_MS:
+        return both(
+            "Demand is not ruled out, though {lasted} is long for fire fighting or a single user.",
+            "不能排除用水增加，但消防或单个用户用水很少持续 {lasted}。",
             lasted=length(facts.lasted_ms),
         )
     return both(
@@ -208,8 +254,8 @@ def _not_demand(facts: LeakFacts) -> Sentence:
 def _not_night_use(facts: LeakFacts) -> Sentence:
     if facts.lasted_ms >= LASTING_MS:
         return both(
-            "Night use is less likely: it has lasted {lasted} without a break.",
-            "夜间用水的可能性较小：已连续 {lasted}。",
+            "Night use is less likely: it has lasted {lasted}.",
+            "夜间用水的可能性较小：已持续 {lasted}。",
             lasted=length(facts.lasted_ms),
         )
     return both(

@@ -22,13 +22,13 @@ LONGEST: Final = 500
 """Characters of a sentence at most, where ids and names are as long as can be; some 150 where they are not."""
 PARTS: Final = {
     "observed": Sentence(en="Observed", zh="观测"),
-    "expected": Sentence(en="Expected", zh="正常"),
-    "since": Sentence(en="Since", zh="时间"),
+    "expected": Sentence(en="Expected", zh="正常值"),
+    "since": Sentence(en="Since", zh="起始"),
     "water": Sentence(en="Water", zh="水量"),
     "ended": Sentence(en="Ended", zh="结束"),
     "why": Sentence(en="Why", zh="判断依据"),
     "against": Sentence(en="Against it", zh="存疑之处"),
-    "why_not": Sentence(en="Why nothing else", zh="与其他原因的区别"),
+    "why_not": Sentence(en="Other causes", zh="其他可能"),
     "meters": Sentence(en="Rests on", zh="依据仪表"),
     "check_first": Sentence(en="Check first", zh="优先排查"),
 }
@@ -91,7 +91,7 @@ def volume(value_m3: float) -> str:
     if size >= 1000.0:
         step = 10.0 ** (math.floor(math.log10(size)) - 2)
         return f"{round(value_m3 / step) * step:,.0f} m³"
-    return f"{value_m3:.0f} m³" if size >= 10.0 else f"{number(value_m3)} m³"
+    return f"{value_m3:,.0f} m³" if size >= 10.0 else f"{number(value_m3)} m³"
 
 
 def band(lower: str, upper: str) -> Sentence:
@@ -101,7 +101,7 @@ def band(lower: str, upper: str) -> Sentence:
 
 def length(duration_ms: float) -> Sentence:
     """How long something lasted: minutes, hours or days."""
-    if duration_ms < 1.5 * HOUR_MS:
+    if duration_ms < HOUR_MS:
         return both("{n} min", "{n} 分钟", n=max(1, round(duration_ms / 60_000)))
     hours = duration_ms / HOUR_MS
     if hours < 48.0:
@@ -127,6 +127,14 @@ def moment(time_ms: int, timezone: str) -> str:
 def day(time_ms: int, timezone: str) -> str:
     """The local date."""
     return f"{datetime.fromtimestamp(int(time_ms) / 1000, UTC).astimezone(_zone(timezone)):%Y-%m-%d}"
+
+
+def nights(begin_ms: int, end_ms: int, timezone: str, start_min: int, end_min: int) -> int:
+    """How many night windows, by local minutes of the day, lie whole between two times."""
+    begin, end = (datetime.fromtimestamp(int(ms) / 1000, UTC).astimezone(_zone(timezone)) for ms in (begin_ms, end_ms))
+    first = begin.date().toordinal() + (begin.hour * 60 + begin.minute > start_min)
+    last = end.date().toordinal() - (end.hour * 60 + end.minute < end_min)
+    return max(0, last - first + 1)
 
 
 def clock(minute: int) -> str:
