@@ -225,7 +225,7 @@ def _title(facts: LeakFacts) -> Sentence:
     """One sentence in English and in Chinese."""
     said = {"dma": facts.dma, "excess": flow(float(facts.transition["excess_m3h"])), "neighbour": facts.neighbour}
     if facts.change == CLEARED:
-        return both("{dma} is back to normal after {excess} too much", "{dma} 恢复正常（此前多 {excess}）", **said)
+        return both("{dma} is back to normal after {excess} too much", "{dma} 恢复正常（此前多出 {excess}）", **said)
     if facts.change == CLOSED:
         return both("{excess} extra in {dma} is taken as the new normal", "{dma} 多出的 {excess} 已视为新的常态", **said)
     if facts.kind == NIGHT_FLOW_LEAK:

@@ -37,7 +37,7 @@ def _planned(facts: LeakFacts) -> list[Sentence]:
     return [
         both(
             "Ask the crew of the planned work ({what}) whether they are drawing this water.",
-            "向计划作业（{what}）人员核实：这部分水是否由其使用。",
+            "向计划作业（{what}）人员核实是否在用这部分水。",
             what=work_named(facts.work),
         )
     ]
@@ -48,7 +48,7 @@ def _burst(facts: LeakFacts) -> list[Sentence]:
     said.append(
         both(
             "Look for reports since {start} of water in the street, low pressure or brown water in {place}.",
-            "查 {start} 以来 {place} 有无报漏、路面冒水、水压低或水发黄的来电。",
+            "核查热线记录：{start} 以来 {place} 有无报漏、路面冒水、水压低或水发黄。",
             start=facts.when("started_ms"),
             place=facts.place,
         )
@@ -67,13 +67,13 @@ def _burst(facts: LeakFacts) -> list[Sentence]:
         said.append(
             both(
                 "If nothing shows above ground, search with correlators and by listening, or close valves step by step.",
-                "若地面无明显迹象，用相关仪、听漏仪探漏，或分段关阀查找。",
+                "若地面未见漏水迹象，用相关仪、听漏仪探漏，或分段关阀查找漏点。",
             )
         )
     said.append(
         both(
             "Get the valve plan ready: which valves isolate the place, and who would be without water.",
-            "准备关阀方案：需关闭哪些阀门、影响哪些用户，并报调度。",
+            "准备关阀止水方案：关哪些阀门、影响哪些用户，并报调度。",
         )
     )
     return said
@@ -100,7 +100,7 @@ def _night_leak(facts: LeakFacts) -> list[Sentence]:
     said.append(
         both(
             "Then search at night: close valves step by step (step test), and listen along the mains (acoustic loggers).",
-            "然后夜间探漏：分段关阀试验缩小范围，再用噪声记录仪、听漏仪定位漏点。",
+            "然后夜间探漏：先分段关阀缩小范围，再用噪声记录仪、听漏仪定位漏点。",
         )
     )
     return said

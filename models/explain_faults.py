@@ -15,7 +15,7 @@ _BREAK_CHECKS: Final = [
     both("Check modem, antenna, SIM card and coverage.", "检查通信模块、天线、SIM 卡和信号。"),
     both(
         "If it is gone for good, take it out of network.toml: until then every verdict waits for it.",
-        "若已永久停用，请从 network.toml 中删除：否则每次判断都要等待它。",
+        "若已永久停用，请从 network.toml 中删除：否则每次研判都会等待该表数据。",
     ),
 ]
 _COMMON_CHECKS: Final = [
@@ -103,7 +103,7 @@ def _own_gap(facts: MeterFacts) -> Part:
     if not np.isnan(t["upper"]) and t["upper"] > 0.0:
         why = [
             both(
-                "By its past, breaks of up to {allowed} are nothing to report.",
+                "Given its past, breaks of up to {allowed} are not reported.",
                 "按其以往情况，{allowed}以内的中断不会报警。",
                 allowed=facts.hours("upper"),
             )
@@ -150,7 +150,7 @@ def stuck(facts: MeterFacts) -> Part:
     )
     why = both(
         "Not even the last digit has changed for {run}, longer than it ever stayed the same.",
-        "已连续 {run}末位数字都没有变化，时长超过以往。",
+        "已连续 {run}末位数字都未变化，时长超过以往。",
         run=length(facts.run_ms),
     )
     if facts.is_over:
@@ -305,7 +305,9 @@ def customer(facts: MeterFacts) -> Part:
     )
     if facts.is_over:
         title = both("Customer meter {id} comes to rest again", "用户表 {id} 恢复正常", id=facts.id)
-        observed = both("At customer meter {id} the water comes to rest again.", "用户表 {id} 恢复间歇用水。", id=facts.id)
+        observed = both(
+            "At customer meter {id} the water comes to rest again.", "用户表 {id} 又出现不用水的时段。", id=facts.id
+        )
     return Part(
         title=title,
         reasons=["comes_to_rest"] if facts.is_over else ["never_at_rest"],
@@ -333,7 +335,7 @@ def customer(facts: MeterFacts) -> Part:
         why_not=[
             both(
                 "Not a leak of the mains: the water runs behind the customer's meter.",
-                "不是管网漏损：水是在用户表后流走的。",
+                "不是管网漏损：漏水点在用户表之后。",
             )
         ],
         check_first=[

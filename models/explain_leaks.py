@@ -289,7 +289,7 @@ def ended(facts: LeakFacts) -> Sentence | None:
         return both(
             "It is no longer reported: after {days} days it is taken as normal, by the site's setting acceptAfterDays. "
             "The water may still be running.",
-            "已满 {days} 天，按站点设置 acceptAfterDays 视为新的常态，不再报警；水可能仍在流失。",
+            "已满 {days} 天，按站点配置 acceptAfterDays 视为新的常态，不再报警；水可能仍在流失。",
             days=facts.site.accept_after_days,
         )
     if facts.change != CLEARED or t["ended_ms"] == NEVER:

@@ -127,7 +127,7 @@ def _ended(facts: MeterFacts) -> Sentence | None:
     if facts.is_accepted:
         return both(
             "It is no longer reported: after {days} days it is taken as normal, by the site's setting acceptAfterDays.",
-            "已满 {days} 天，按站点设置 acceptAfterDays 视为新的常态，不再报警。",
+            "已满 {days} 天，按站点配置 acceptAfterDays 视为新的常态，不再报警。",
             days=facts.site.accept_after_days,
         )
     if not facts.is_over or t["ended_ms"] == NEVER:
@@ -152,8 +152,8 @@ def _meters(facts: MeterFacts, part: Part) -> Sentence:
     return joined(
         whose,
         both(
-            "Until it is back, the net inflow of {dma} is not known and leaks there go unnoticed.",
-            "恢复之前无法计算 {dma} 的净进水流量，漏损不会被发现。",
+            "Until it is back, the net inflow of {dma} is not known, and leaks there may go unnoticed.",
+            "恢复之前无法计算 {dma} 的净进水流量，漏损可能无法及时发现。",
             dma=facts.dma,
         ),
     )

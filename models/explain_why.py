@@ -101,7 +101,7 @@ def speaks_against(facts: LeakFacts) -> list[Sentence]:
         said.append(
             both(
                 "The night flow has not confirmed it ({nights} so far).",
-                "夜间最小流量未能佐证（已过 {n} 个夜间）。",
+                "已过 {n} 个夜间，夜间最小流量未能佐证。",
                 nights=counted(facts.nights, "night"),
                 n=facts.nights,
             )
@@ -131,7 +131,7 @@ def _pressure(facts: LeakFacts, moved: Sentence) -> Sentence:
     """What the loggers' mean did."""
     count = len(facts.loggers)
     return both(
-        "Pressure stood {moved} normal, {times} times as far as it usually varies ({loggers}).",
+        "Pressure stood {moved} normal by {times} times what it usually varies ({loggers}).",
         "压力{moved}正常值，偏离幅度为平时波动的 {times} 倍（{n} 个测点{mean}）。",
         moved=moved,
         times=number(abs(float(facts.transition["pressure_z"]))),
@@ -178,7 +178,7 @@ def _not_beside_a_valve(facts: LeakFacts) -> list[Sentence]:
         said.append(
             both(
                 "A faulty boundary meter ({ids}) is not ruled out: it would look the same.",
-                "不能排除边界流量计（{ids}）故障：现象相同。",
+                "不能排除边界流量计（{ids}）故障：表现相同。",
                 ids=ids(between),
             )
         )
@@ -235,7 +235,7 @@ def _not_demand(facts: LeakFacts) -> Sentence:
         )
     if facts.lasted_ms >= LASTING_MS:
         return both(
-            "Demand is less likely: it has lasted {lasted}.",
+            "Demand is less likely: the extra flow has lasted {lasted}.",
             "用水增加的可能性较小：已持续 {lasted}。",
             lasted=length(facts.lasted_ms),
         )
@@ -247,20 +247,20 @@ def _not_demand(facts: LeakFacts) -> Sentence:
         )
     return both(
         "Demand is not ruled out: fire fighting or a large user would look like this for some hours.",
-        "不能排除用水增加：消防或大用户用水在数小时内现象相同。",
+        "不能排除用水增加：消防或大用户集中用水，头几个小时表现相同。",
     )
 
 
 def _not_night_use(facts: LeakFacts) -> Sentence:
     if facts.lasted_ms >= LASTING_MS:
         return both(
-            "Night use is less likely: it has lasted {lasted}.",
+            "Night use is less likely: the extra flow has lasted {lasted}.",
             "夜间用水的可能性较小：已持续 {lasted}。",
             lasted=length(facts.lasted_ms),
         )
     return both(
         "Night use is not ruled out: irrigation or tanks that fill at night would look like this for a night or two.",
-        "不能排除夜间用水：绿化浇灌、水箱补水在一两个夜间内现象相同。",
+        "不能排除夜间用水：绿化浇灌、水箱补水，头一两夜表现相同。",
     )
 
 

@@ -66,8 +66,8 @@ def test_a_meter_fault_is_about_the_meter():
 
 def test_falling_pressure_speaks_for_a_burst_and_rising_pressure_against():
     fell, rose, silent = (say("burst", pressure_z=z) for z in (-3.0, 3.0, np.nan))
-    assert any("Pressure stood below normal, 3.0 times" in word for word in fell.evidence.for_)
-    assert any("Pressure stood above normal, 3.0 times" in word for word in rose.evidence.against)
+    assert any("Pressure stood below normal by 3.0 times" in word for word in fell.evidence.for_)
+    assert any("Pressure stood above normal by 3.0 times" in word for word in rose.evidence.against)
     assert fell.confidence > silent.confidence > rose.confidence
 
 

@@ -255,7 +255,7 @@ def test_pressures_alone_know_no_size_until_the_inflow_has_one():
 
 
 def test_a_gap_says_that_leaks_go_unnoticed_and_a_loggers_does_not():
-    assert "leaks there go unnoticed" in explained("data_gap", RAISED).explanation.meters.en
+    assert "leaks there may go unnoticed" in explained("data_gap", RAISED).explanation.meters.en
     assert "unnoticed" not in explained("data_gap", CLEARED).explanation.meters.en
     assert "unnoticed" not in explained("data_gap", RAISED, meter_kind="pressure").explanation.meters.en
 
