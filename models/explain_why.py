@@ -24,7 +24,10 @@ def speaks_for(facts: LeakFacts) -> list[Sentence]:
         size = both("by {rate}", "{rate}", rate=flow(excess))
         if share:
             size = both(
-                "{size} ({share} % of its mean inflow)", "{size}（相当于平均进水流量的 {share}%）", size=size, share=share
+                "{size} ({share} % of the DMA's mean inflow)",
+                "{size}（相当于平均进水流量的 {share}%）",
+                size=size,
+                share=share,
             )
         above = both("{above} {size}", "比正常值高 {size}", above=above, size=size)
         higher = both("{higher} {size}", "比近几周高 {size}", higher=higher, size=size)

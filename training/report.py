@@ -278,18 +278,19 @@ def _subtitle(site: Site, detections: Path, clock: LocalTime) -> str:
     return f"{count}; {clock.text(span['min'])} to {clock.text(span['max'])}, local time ({site.timezone})"
 
 
-def _explained(explanation: Explanation | None) -> str:
-    """What the alert says for itself, folded, in both languages."""
+def _explained(explanation: Explanation | None, columns: int) -> str:
+    """A row with what the alert says for itself, folded, in both languages."""
     if explanation is None:
         return ""
-    columns = []
+    said = []
     for language, code in LANGUAGES:
         lines = "".join(
             (f"<dt>{html.escape(name)}</dt>" if name else "") + f"<dd>{html.escape(text)}</dd>"
             for name, text in sentences_of(explanation, language)
         )
-        columns.append(f'<dl lang="{code}">{lines}</dl>')
-    return f'<details><summary>Why, and what to check</summary><div class="told">{"".join(columns)}</div></details>'
+        said.append(f'<dl lang="{code}">{lines}</dl>')
+    folded = f'<details><summary>Why, and what to check</summary><div class="told">{"".join(said)}</div></details>'
+    return f'<tr class="why"><td colspan="{columns}">{folded}</td></tr>'
 
 
 def _alert_table(
@@ -312,7 +313,7 @@ def _alert_table(
         cells = [
             clock.text(story.raised_ms),
             link,
-            html.escape(story.title) + (_explained(story.explanation) if len(rows) < EXPLAINED else ""),
+            html.escape(story.title),
             TYPE_NAMES.get(alert.type, alert.type),
             f'<span class="severity {alert.severity}">{alert.severity}</span>',
             excess,
@@ -322,7 +323,7 @@ def _alert_table(
         ]
         if labelled:
             cells.append(html.escape(found.get(alert.alert_id, "")) or ("–" if alert.type in LEAK_TYPES else ""))
-        rows.append(row(cells))
+        rows.append(row(cells) + (_explained(story.explanation, len(cells)) if len(rows) < EXPLAINED else ""))
     more, unexplained = len(told) - ROWS_IN_TABLE, len(rows) - EXPLAINED
     note = f'<p class="caption">{more:,} more are in alerts.ndjson.</p>' if more > 0 else ""
     if unexplained > 0:
