@@ -232,7 +232,7 @@ def since(facts: LeakFacts) -> Sentence:
 
 
 def rate(estimate: Estimate) -> Sentence:
-    """The excess flow now: one number, as no interval is known of it."""
+    """The excess flow, as the sentences about water say it; what is known of its error belongs here."""
     return both("about {rate}", "约 {rate}", rate=flow(estimate.excess_flow))
 
 
