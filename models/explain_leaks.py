@@ -253,11 +253,19 @@ def water(facts: LeakFacts) -> Sentence:
             unknown = joined(unknown, both("So far about {lost}.", "累计约 {lost}。", lost=lost))
         return joined(unknown, late)
     size = rate(estimate)
-    if is_over:
+    if is_over and facts.is_pressure_only:
+        said = both(
+            "From the inflow its size could only be guessed: {size}, {lost} in all.",
+            "漏量只能由进水流量粗略推算：{size}，累计约 {lost}。",
+            size=size,
+            lost=lost,
+        )
+    elif is_over:
         said = both("It was {size}, {lost} in all.", "多出流量{size}，累计约 {lost}。", size=size, lost=lost)
     else:
-        hours = f"{float(t['ndf_h']):.1f}" if facts.kind == NIGHT_FLOW_LEAK else "24"
-        how = both(" (the night rate times {hours} h)", "（夜间流量 × {hours} 小时）", hours=hours)
+        how: Sentence | str = ""
+        if facts.kind == NIGHT_FLOW_LEAK:
+            how = both(" (the night rate times {hours} h)", "（夜间流量 × {hours} 小时）", hours=f"{float(t['ndf_h']):.1f}")
         begin = both("The excess is", "多出流量")
         if facts.is_pressure_only:
             begin = both("From the inflow its size can only be guessed:", "漏量只能由进水流量粗略推算：")
@@ -268,7 +276,7 @@ def water(facts: LeakFacts) -> Sentence:
             size=size,
             day=volume(estimate.loss_per_day),
             lost=lost,
-            how=how if facts.kind == NIGHT_FLOW_LEAK else "",
+            how=how,
         )
     moved = None
     if facts.kind == BOUNDARY_VALVE:

@@ -260,6 +260,8 @@ def test_pressures_alone_know_no_size_until_the_inflow_has_one():
     assert unknown.explanation.water.en == "The inflow does not show how much water it is."
     guessed = explained("burst", RAISED, "many loggers", "pressures", **fields)
     assert guessed.explanation.water.en.startswith("From the inflow its size can only be guessed: about 12.0 m³/h")
+    over = explained("burst", CLEARED, "many loggers", "pressures", **fields)
+    assert over.explanation.water.en == "From the inflow its size could only be guessed: about 12.0 m³/h, 159 m³ in all."
 
 
 def test_a_gap_says_that_leaks_go_unnoticed_and_a_loggers_does_not():
