@@ -127,6 +127,7 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["scores"][:] = 0.0
     event["pressure_z"] = np.nan
     event["coverage"] = np.nan
+    event["noted_ms"], event["at_night"] = NEVER, 0
     event["logger"] = event["second_logger"] = -1
     event["fall_kpa"] = 0.0
     event["fall_ms"] = NEVER
@@ -176,8 +177,11 @@ def grow(b: Buffers, event: Record, more_m3h: float, scores: NDArray[np.float32]
 
 
 @njit(cache=False)
-def note_band(event: Record, observed: float, expected: float, spread: float, coverage: float) -> None:
-    """Observed and expected band (three standard deviations) of the metric that this revision rests on."""
+def note_band(event: Record, observed: float, expected: float, spread: float, coverage: float, noted_ms: int) -> None:
+    """Observed and expected band (three standard deviations) of the metric that this revision rests on: of a slot's net
+    inflow, where the caller does not set `at_night`.
+    """
+    event["noted_ms"], event["at_night"] = noted_ms, 0
     event["observed"] = observed
     event["expected"] = expected
     event["lower"] = expected - 3.0 * spread

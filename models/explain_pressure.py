@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK
-from models.schema import Title
+from models.phrases import both, moment, number
+from models.schema import Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +26,13 @@ class Fall:
     """Ids, the most affected first."""
     fall_m: float
     """How far the first stood below what the others say, metres of water."""
+    size: Sentence
+    """The same in words."""
     is_alone: bool
     """Whether the flow has not confirmed it."""
-    title: Title
+    title: Sentence
     """For a leak that pressures alone show."""
-    speaks_for: list[str]
+    speaks_for: list[Sentence]
 
 
 def fall(transition: Any, site: Site, dma: str, meters: Sequence[Meter]) -> Fall | None:
@@ -40,34 +41,47 @@ def fall(transition: Any, site: Site, dma: str, meters: Sequence[Meter]) -> Fall
         return None
     names = [meter.id for meter in meters if meter.kind == "pressure" and meter.dma == dma]
     loggers = [names[int(transition[name])] for name in ("logger", "second_logger") if transition[name] >= 0]
-    began = datetime.fromtimestamp(int(transition["fall_ms"]) / 1000, UTC).astimezone(ZoneInfo(site.timezone))
-    since, fall_m = f"{began:%Y-%m-%d %H:%M}", abs(float(transition["fall_kpa"])) / KPA_PER_M
+    since, fall_m = moment(transition["fall_ms"], site.timezone), abs(float(transition["fall_kpa"])) / KPA_PER_M
+    size = both("{fall} m", "{fall} m 水柱", fall=f"{fall_m:.2f}" if fall_m >= 0.01 else number(fall_m))
+    said = [
+        both(
+            "Pressure at {logger} has stood {fall} lower than the other loggers suggest since {since}.",
+            "压力测点 {logger} 自 {since} 起比按其他测点推算的值低 {fall}。",
+            logger=loggers[0], fall=size, since=since,
+        )
+    ]  # fmt: skip
+    said += [
+        both("Pressure at {second} fell with it.", "压力测点 {second} 同时下降。", second=second) for second in loggers[1:]
+    ]
     return Fall(
         loggers=loggers,
         fall_m=fall_m,
+        size=size,
         is_alone=bool(max(transition["scores"][[BURST, FLOW_SHIFT, NIGHT_FLOW]]) < CORROBORATED),
-        title=_title(dma, transition, loggers[0], f"{fall_m:.2f} m", since),
-        speaks_for=[
-            f"pressure at {loggers[0]} is {fall_m:.2f} m below what its neighbours say since {since}",
-            *(f"pressure at {second} fell with it" for second in loggers[1:]),
-        ],
+        title=_title(dma, transition, loggers[0], size, since),
+        speaks_for=said,
     )
 
 
-def _title(dma: str, transition: Any, logger: str, fall_m: str, since: str) -> Title:
+def _title(dma: str, transition: Any, logger: str, size: Sentence, since: str) -> Sentence:
     """One sentence in English and in Chinese."""
+    facts = {"dma": dma, "logger": logger, "fall": size, "since": since.partition(" (")[0]}
     if transition["change"] == CLEARED:
-        return Title(
-            en=f"Pressure at {logger} in {dma} is back from {fall_m} below its neighbours",
-            zh=f"{dma} 压力点 {logger} 已由低于相邻测点 {fall_m} 恢复正常",
+        return both(
+            "Pressure at {logger} in {dma} is back from {fall} too low",
+            "{dma} 压力测点 {logger} 已恢复正常（此前偏低 {fall}）",
+            **facts,
         )
     if transition["change"] == CLOSED:
-        return Title(
-            en=f"Pressure at {logger} in {dma}, {fall_m} lower, is taken as the new normal",
-            zh=f"{dma} 压力点 {logger} 偏低 {fall_m} 已视为新的常态",
+        return both(
+            "Pressure at {logger} in {dma}, {fall} lower, is taken as the new normal",
+            "{dma} 压力测点 {logger} 偏低 {fall} 已视为新的常态",
+            **facts,
         )
-    en, zh = ("leak", "漏损") if transition["type"] == NIGHT_FLOW_LEAK else ("burst", "爆管")
-    return Title(
-        en=f"Pressure at {logger} in {dma} is {fall_m} below what its neighbours say since {since}: likely {en}",
-        zh=f"{dma} 压力点 {logger} 自 {since} 起比相邻测点推算值低 {fall_m}：疑似{zh}",
+    likely = both("leak", "漏损") if transition["type"] == NIGHT_FLOW_LEAK else both("burst", "爆管")
+    return both(
+        "Pressure at {logger} in {dma} is {fall} lower than the other loggers suggest since {since}: likely {likely}",
+        "{dma} 压力测点 {logger} 自 {since} 起比其他测点推算值低 {fall}：疑似{likely}",
+        **facts,
+        likely=likely,
     )

@@ -139,7 +139,7 @@ def raise_burst(
     event["slots"] = slots
     note_scores(event, scores, row["pressure_z"])
     own = b.series[0]
-    note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
+    note_band(event, own["value"], own["foreseen"], own["spread"], coverage, slot_end_ms)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
     forget_flow(b, slots)
@@ -217,7 +217,8 @@ def judge_night(
         return count
     event = b.events[i]
     note_scores(event, scores, row["pressure_z"])
-    note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage)
+    note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage, row["night_start_ms"])
+    event["at_night"] = 1
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
     night_flow.consume(b.nights, row["night_shift_ms"], excess)
@@ -294,7 +295,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
         changed = abs(event["excess_m3h"] - event["reported_m3h"]) > REVISE * abs(event["reported_m3h"])
         changed = changed or event["amended_m3"] > AMENDED * event["lost_m3"]
         if changed and slot_end_ms - event["updated_ms"] >= REVISE_MS:
-            note_band(event, own["value"], own["foreseen"], own["spread"], coverage)
+            note_band(event, own["value"], own["foreseen"], own["spread"], coverage, slot_end_ms)
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count

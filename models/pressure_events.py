@@ -146,13 +146,14 @@ def judge_pressure(
             is_shared = pressure_step.flow_word(logger) >= pressure_step.FLOW_SPEAKS_Z
             is_abrupt = slot_end_ms - since_ms <= ABRUPT_MS
             is_new = is_abrupt and ((is_shared and logger["z"] <= JUMP_Z) or flow_word(scores) >= CORROBORATED)
-            observed, expected, spread = own["value"], own["foreseen"], own["spread"]
+            observed, expected, spread, noted_ms = own["value"], own["foreseen"], own["spread"], slot_end_ms
         else:
             following = -1
             fall, since_ms, slots = float(logger["days"][0]), slot_end_ms - p.slot_ms - days * DAY_MS, 0
             excess, young_ms = row["mnf_m3h"] - row["mnf_expected_m3h"], GROWING_MS
             is_shared, is_abrupt, is_new = row["night_z"] >= NIGHT_SPEAKS_Z, False, False
             observed, expected, spread = row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"]
+            noted_ms = row["night_start_ms"]
         excess = max(excess, 0.0) if not np.isnan(excess) else 0.0
         i = same_cause(b.events, slot_end_ms, young_ms, most, following, is_new)
         is_known = i >= 0
@@ -170,7 +171,8 @@ def judge_pressure(
                 pairs.refresh(b.loggers, most, 0.5 * logger["cusum"])
             continue
         event["slots"] = slots
-        note_band(event, observed, expected, spread, coverage)
+        note_band(event, observed, expected, spread, coverage, noted_ms)
+        event["at_night"] = is_trend
         note_scale(b, p, event)
         tell_pressure_calibrations(b, p, event, scores, is_shared)
         count = emit(event, RAISED, slot_end_ms, out, count)

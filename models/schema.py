@@ -146,6 +146,8 @@ class Evidence(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     for_: list[str] = msgspec.field(name="for")
     against: list[str]
     meters: list[str]
+    scores: dict[str, float] | None = None
+    """Highest of each detector that has a word here, from 0 to 1; at 0.5 it speaks by itself. Null for meters' events."""
 
 
 class Estimate(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -163,6 +165,36 @@ class Title(msgspec.Struct, frozen=True, kw_only=True):
 
     en: str
     zh: str
+
+
+class Sentence(msgspec.Struct, frozen=True, kw_only=True):
+    """The same in each language, with the same numbers; of one or a few short sentences."""
+
+    en: str
+    zh: str
+
+
+class Explanation(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """An alert for who has to act on it. Null and empty parts have nothing to say; `phrases.PARTS` has their names."""
+
+    observed: Sentence
+    expected: Sentence | None
+    since: Sentence
+    """With the time it was noticed, and how long it has lasted."""
+    water: Sentence | None
+    """Rate, volume a day, volume so far."""
+    ended: Sentence | None
+    """How it ended, of cleared and closed alerts."""
+    why: list[Sentence]
+    """What speaks for it; in English the same as `evidence.for`."""
+    against: list[Sentence]
+    """What speaks against it; in English the same as `evidence.against`."""
+    why_not: list[Sentence]
+    """Of the types that look alike, what rules each out, or that nothing does."""
+    meters: Sentence
+    """Which meters it rests on."""
+    check_first: list[Sentence]
+    """In this order."""
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +231,8 @@ class Alert(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     model: ModelRef
     origin: Literal["live", "replay"]
     outcome: Outcome | None = None
+    explanation: Explanation | None = None
+    """In this version of every alert; null in those of earlier ones."""
 
 
 def value_fault(kind: int, value: float, unit: str, engine_value: float) -> str:

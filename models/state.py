@@ -113,6 +113,8 @@ EVENT = np.dtype(
         ("lower", "<f8"),
         ("upper", "<f8"),
         ("coverage", "<f4"),
+        ("noted_ms", "<i8"),  # end of the slot that was observed, or start of the night; NEVER where it is not known
+        ("at_night", "u1"),  # 1 where the metric is the minimum night flow, 0 where it is a slot's net inflow
         ("pressure_z", "<f4"),  # NaN where there are no loggers
         ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
@@ -258,5 +260,5 @@ def no_events(rows: int) -> Records:
     """EVENT rows, all free."""
     events = np.zeros(rows, EVENT)
     events["type"] = events["logger"] = events["second_logger"] = -1
-    events["fall_ms"] = NEVER
+    events["fall_ms"] = events["noted_ms"] = NEVER
     return events

@@ -54,7 +54,7 @@ PLANTS = {
 REASONS = {
     "mnf_above_band": "night flow above its band",
     "inflow_above_band": "inflow above its band",
-    "pressure_below_neighbours": "a logger below its neighbours",
+    "pressure_below_neighbours": "a logger below the others",
     "isolation_forest": "unusual as a whole",
     "neighbour_lost_flow": "a neighbour lost the same flow",
     "pressure_fell": "pressure fell",

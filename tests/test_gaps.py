@@ -65,7 +65,7 @@ def test_readings_that_come_hours_late_make_the_loss_whole_in_a_revision_of_the_
     assert lost_m3(alerts) == pytest.approx(lost_m3(whole), rel=0.05)
     amended = [alert for alert in alerts if "late_readings" in alert.reasons]
     assert [alert.event for alert in amended] == ["updated"]
-    assert any(text.startswith("late readings show ") for text in amended[0].evidence.for_)
+    assert any(text.startswith("Late readings show ") for text in amended[0].evidence.for_)
     assert amended[0].updated_at > slot_time(BEGIN + 120)
 
 

@@ -111,7 +111,7 @@ def test_a_burst_is_found_within_two_hours_and_names_the_logger_beside_it():
     assert first.detected_at - (START_MS + start * DAY * SLOT_MS) <= 6 * SLOT_MS
     assert "pressure_below_neighbours" in first.reasons
     assert "p-3" in first.evidence.meters
-    assert any("p-3" in text and "below what its neighbours say since" in text for text in first.evidence.for_)
+    assert any("p-3" in text and "lower than the other loggers suggest since" in text for text in first.evidence.for_)
 
 
 def test_a_leak_too_small_for_the_flow_is_found_by_pressures_alone_and_ends_when_they_rise():

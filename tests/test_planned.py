@@ -99,7 +99,7 @@ def test_an_alert_says_what_work_was_planned_between_its_start_and_its_detection
         if is_labelled:
             assert said.title.en == f"{without.title.en}, during planned work: flushing"
             assert said.title.zh == f"{without.title.zh}（计划作业：冲洗）"
-            assert said.evidence.against == [*without.evidence.against, "planned work: flushing"]
+            assert said.evidence.against == [*without.evidence.against, "Planned work is under way: flushing."]
             assert said.confidence < without.confidence
         else:
             assert said == without

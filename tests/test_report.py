@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.events import CLEARED, RAISED
 from models.network import parse_site
 from models.schema import Title
 from models.state import DETECTION
 from tests.scoring import DAY, HOUR, alert, watched_of
 from tests.synthetic import START_MS, make_site
+from tests.test_explanations import explained
 from training.backtest import DetectionsFile
 from training.labels import Leak
 from training.local_time import LocalTime
@@ -78,6 +80,32 @@ def test_the_report_is_one_file_that_loads_nothing(page: str) -> None:
 def test_titles_are_plain_and_escaped(page: str) -> None:
     assert html.escape("Burst likely in <A> & B") in page
     assert "<A>" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_every_alert_is_explained_in_both_languages_as_it_was_raised_and_how_it_ended(tmp_path: Path) -> None:
+    at = START_MS + 10 * DAY
+    raised, cleared = explained("burst", RAISED), explained("burst", CLEARED)
+    alerts = [
+        alert("id-1", "A", at, explanation=raised.explanation),
+        alert("id-1", "A", at, revision=2, event="cleared", explanation=cleared.explanation),
+        alert("id-2", "B", at),
+    ]
+    [story, without] = stories(alerts)
+    assert story.explanation is not None
+    assert story.explanation.check_first == raised.explanation.check_first
+    assert (story.explanation.water, story.explanation.ended) == (cleared.explanation.water, cleared.explanation.ended)
+    assert without.explanation is None
+    watched = {dma: watched_of(50.0, 20 * 24, START_MS) for dma in "ABC"}
+    path = tmp_path / "report.html"
+    card = score(make_site(), alerts, None, watched)
+    write_report(path, make_site(), alerts, detections=detections(tmp_path / "d.parquet"), leaks=None, scorecard=card)
+    page = path.read_text(encoding="utf-8")
+    table = page.split('<table class="alerts">')[1].split("</table>", maxsplit=1)[0]
+    assert table.count("<details>") == 1
+    for part in ("observed", "ended", "water"):
+        for language in ("en", "zh"):
+            assert html.escape(getattr(getattr(story.explanation, part), language)) in table
+    assert "<dt>优先排查</dt>" in table
 
 
 def test_the_table_tells_local_time_and_the_explained_leak(page: str) -> None:

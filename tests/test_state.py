@@ -11,6 +11,7 @@ import pytest
 
 from models.engine import Engine
 from models.network import parse_site
+from models.schema import NEVER
 from tests import loggers
 from tests.synthetic import NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, make_site, readings
 
@@ -129,6 +130,7 @@ def test_a_state_of_an_older_format_goes_on_as_if_it_were_of_this_one(version):
     engine.step(block[:half])
     old.restore((FIXTURES / f"state-format-{version}.bin").read_bytes())
     assert old.open_events == (1 if version < 6 else 2)  # shifts of the flow find a burst in what the stuck inlet says
+    assert (old._buffers.events["noted_ms"] == NEVER).all()
     assert [health.readings for health in old.meter_health() if health.meter.startswith("house")] == [19, 19]
     assert old.meter_health() == engine.meter_health()
     expected, got = engine.step(block[half:]), old.step(block[half:])

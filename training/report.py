@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.network import Dma, Site
-from models.schema import LEAK_TYPES, Alert
+from models.phrases import Language
+from models.phrases import told as sentences_of
+from models.schema import LEAK_TYPES, Alert, Explanation
 from training.labels import Leak
 from training.local_time import LocalTime
 from training.matching import first_revisions
@@ -29,6 +31,9 @@ POINTS_IN_ALL: Final = 110_000
 """At about 70 bytes a point, with the plotting library's 5 MB, the file stays below 15 MB."""
 FEWEST_POINTS: Final = 200
 MARKS_A_DMA: Final = 300
+EXPLAINED: Final = 500
+"""Alerts with their explanation: at about 4 kB each they add 2 MB."""
+LANGUAGES: Final[tuple[tuple[Language, str], ...]] = (("en", "en"), ("zh", "zh-CN"))
 KEY: Final = """\
 <p class="key">In the plots: the line is net inflow, the shaded band what was expected, dotted in its middle; over long spans
 the dark line is the daily mean. A vertical line is the moment an alert was raised: solid for leaks and bursts, dotted for
@@ -46,6 +51,8 @@ class Story:
     last: Alert
     raised_ms: int
     revisions: int
+    explanation: Explanation | None = None
+    """Of the raise, with the water and the end of the newest revision; None in alerts of before there were any."""
 
 
 def stories(alerts: Iterable[Alert]) -> list[Story]:
@@ -53,9 +60,21 @@ def stories(alerts: Iterable[Alert]) -> list[Story]:
     all_of = list(alerts)
     last = {alert.alert_id: alert for alert in sorted(all_of, key=lambda alert: alert.revision)}
     return [
-        Story(first.title.en, last[first.alert_id], first.detected_at, last[first.alert_id].revision)
+        Story(
+            first.title.en,
+            last[first.alert_id],
+            first.detected_at,
+            last[first.alert_id].revision,
+            _whole(first.explanation, last[first.alert_id].explanation),
+        )
         for first in first_revisions(all_of)
     ]
+
+
+def _whole(first: Explanation | None, last: Explanation | None) -> Explanation | None:
+    if first is None or last is None:
+        return None
+    return msgspec.structs.replace(first, water=last.water, ended=last.ended)
 
 
 def read_alerts(path: Path) -> list[Alert]:
@@ -260,6 +279,21 @@ def _subtitle(site: Site, detections: Path, clock: LocalTime) -> str:
     return f"{count}; {clock.text(span['min'])} to {clock.text(span['max'])}, local time ({site.timezone})"
 
 
+def _explained(explanation: Explanation | None, columns: int) -> str:
+    """A row with what the alert says for itself, folded, in both languages."""
+    if explanation is None:
+        return ""
+    said = []
+    for language, code in LANGUAGES:
+        lines = "".join(
+            (f"<dt>{html.escape(name)}</dt>" if name else "") + f"<dd>{html.escape(text)}</dd>"
+            for name, text in sentences_of(explanation, language)
+        )
+        said.append(f'<dl lang="{code}">{lines}</dl>')
+    folded = f'<details><summary>Why, and what to check</summary><div class="told">{"".join(said)}</div></details>'
+    return f'<tr class="why"><td colspan="{columns}">{folded}</td></tr>'
+
+
 def _alert_table(
     told: Sequence[Story], site: Site, clock: LocalTime, found: dict[str | None, str], *, labelled: bool
 ) -> str:
@@ -290,9 +324,11 @@ def _alert_table(
         ]
         if labelled:
             cells.append(html.escape(found.get(alert.alert_id, "")) or ("–" if alert.type in LEAK_TYPES else ""))
-        rows.append(row(cells))
-    more = len(told) - ROWS_IN_TABLE
+        rows.append(row(cells) + (_explained(story.explanation, len(cells)) if len(rows) < EXPLAINED else ""))
+    more, unexplained = len(told) - ROWS_IN_TABLE, len(rows) - EXPLAINED
     note = f'<p class="caption">{more:,} more are in alerts.ndjson.</p>' if more > 0 else ""
+    if unexplained > 0:
+        note += f'<p class="caption">The explanations of the last {unexplained:,} are in alerts.ndjson.</p>'
     heads = row([*head, "Explains<br>leak"] if labelled else head, "th")
     body = f"<thead>{heads}</thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table class="alerts">{body}</table></div>{note}'
