@@ -27,8 +27,10 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_schema_compat.py
 
+# On every core, but for what starts brokers and workers of its own and measures their time.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/integration
+	$(BIN)/python -m pytest tests/integration
 
 # Long proofs (docs/RELIABILITY.md) and everything against a real Kafka: some 40 minutes. Ends with a table of what was
 # injected and what was lost.
