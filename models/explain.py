@@ -20,6 +20,7 @@ from models.events import (
     NIGHT_FLOW_LEAK,
     OF_METERS,
     THRESHOLD,
+    is_back,
 )  # fmt: skip
 from models.pairs import MIN_LOGGERS
 from models.planned import during
@@ -36,6 +37,7 @@ from models.schema import (
     Severity,
     Title,
 )  # fmt: skip
+from models.sizes import Z_90
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +121,7 @@ def alert(
             against=against,
             meters=[*_rests_on(dma, meters, scope), *(fall.loggers if fall else [])],
         ),
-        estimate=None if of_meter and kind != CUSTOMER_LEAK else _estimate(site, transition),
+        estimate=None if of_meter and kind != CUSTOMER_LEAK else _estimate(site, transition, by_pressure is not None),
         confidence=confidence,
         title=title,
         reasons=reasons,
@@ -145,18 +147,32 @@ def _rests_on(dma: str, meters: Sequence[Meter], scope: Scope) -> list[str]:
     ]
 
 
-def _estimate(site: Site, transition: Any) -> Estimate:
-    """Daily loss: a night rate times the night-day factor; a burst's rate is a mean over the day already."""
+def _estimate(site: Site, transition: Any, is_of_pressures: bool) -> Estimate:
+    """Daily loss: a night rate times the night-day factor; a burst's rate is a mean over the day already.
+
+    Of a leak that pressures alone have shown (`is_of_pressures`) the flow has not said yet how large it is.
+    """
     excess = max(float(transition["excess_m3h"]), 0.0)
     hours = float(transition["ndf_h"]) if transition["type"] == NIGHT_FLOW_LEAK else 24.0
     lost = float(transition["lost_m3"])
+    error = Z_90 * float(transition["size_sd_m3h"])
+    is_known = not (np.isnan(error) or is_of_pressures)
+    ends = (max(excess - error, 0.0), excess + error) if is_known else (None, None)
     return Estimate(
         excess_flow=round(excess, 3),
         unit="m3/h",
         loss_per_day=round(excess * hours, 1),
         lost_so_far=round(lost, 1),
         cost=None if site.cost_per_m3 is None else round(lost * site.cost_per_m3, 2),
+        excess_flow_lower=_rounded(ends[0], 3),
+        excess_flow_upper=_rounded(ends[1], 3),
+        loss_per_day_lower=_rounded(ends[0], 1, hours),
+        loss_per_day_upper=_rounded(ends[1], 1, hours),
     )
+
+
+def _rounded(value: float | None, digits: int, times: float = 1.0) -> float | None:
+    return None if value is None else round(value * times, digits)
 
 
 def _severity(transition: Any) -> Severity:
@@ -184,7 +200,7 @@ def _confidence(transition: Any) -> float:
 def _reasons(transition: Any) -> list[str]:
     """Machine-readable reasons, most important first."""
     change, kind, scores = transition["change"], transition["type"], transition["scores"]
-    reasons = []
+    reasons = ["reopened"] if is_back(transition) else []
     if change == CLOSED:
         reasons.append("accepted_as_normal")
     elif change == CLEARED:
@@ -242,6 +258,15 @@ def _title(dma: str, transition: Any, neighbour: str | None) -> Title:
         zh = f"{dma} 多进 {excess}，{neighbour} 相应减少：疑似边界阀门打开"
     else:
         en, zh = f"Burst likely in {dma}: inflow {excess} above expected", f"{dma} 疑似爆管：流量高于预期 {excess}"
+    if is_back(transition):
+        if kind == BOUNDARY_VALVE:
+            return Title(
+                en=f"{dma} again takes {excess} that {neighbour} no longer gets: likely an open boundary valve",
+                zh=f"{dma} 再次多进 {excess}，{neighbour} 相应减少：疑似边界阀门打开",
+            )
+        return Title(
+            en=f"The leak in {dma} is back: {excess} above normal again", zh=f"{dma} 漏损复现：流量再次高于正常 {excess}"
+        )
     if change == CLEARED:
         return Title(en=f"{dma} is back to normal after {excess} too much", zh=f"{dma} 恢复正常（此前多 {excess}）")
     if change == CLOSED:

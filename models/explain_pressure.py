@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
-from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK
+from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, is_back
 from models.schema import Title
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ def _title(dma: str, transition: Any, logger: str, fall_m: str, since: str) -> T
             zh=f"{dma} 压力点 {logger} 偏低 {fall_m} 已视为新的常态",
         )
     en, zh = ("leak", "漏损") if transition["type"] == NIGHT_FLOW_LEAK else ("burst", "爆管")
+    if is_back(transition):
+        return Title(
+            en=f"Pressure at {logger} in {dma} is {fall_m} below what its neighbours say again, since {since}: likely {en}",
+            zh=f"{dma} 压力点 {logger} 自 {since} 起再次比相邻测点推算值低 {fall_m}：疑似{zh}",
+        )
     return Title(
         en=f"Pressure at {logger} in {dma} is {fall_m} below what its neighbours say since {since}: likely {en}",
         zh=f"{dma} 压力点 {logger} 自 {since} 起比相邻测点推算值低 {fall_m}：疑似{zh}",
