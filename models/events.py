@@ -6,7 +6,7 @@ second leak is seen above the first. When events begin and end is decided in `li
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -71,11 +71,11 @@ def is_unsettled(events: Records, slot_end_ms: int) -> bool:
         if (
             event["type"] == NIGHT_FLOW_LEAK
             and event["nights_gone"] == 0
-            and slot_end_ms - event["detected_ms"] >= SETTLING_MS
+            and slot_end_ms - event["opened_ms"] >= SETTLING_MS
         ):
             continue
         if event["type"] in (BURST_EVENT, BOUNDARY_VALVE, NIGHT_FLOW_LEAK) and (
-            slot_end_ms - event["detected_ms"] < SETTLING_MS or event["below_ms"] != NEVER or event["less_ms"] != NEVER
+            slot_end_ms - event["opened_ms"] < SETTLING_MS or event["below_ms"] != NEVER or event["less_ms"] != NEVER
         ):
             return True
     return False
@@ -97,6 +97,7 @@ def emit(event: Record, change: int, slot_end_ms: int, out: Records, count: int)
     event["revision"] += 1
     event["updated_ms"] = slot_end_ms
     event["reported_m3h"] = event["excess_m3h"]
+    event["largest_m3h"] = max(event["largest_m3h"], event["excess_m3h"])
     out[count] = event
     event["amended_m3"] = 0.0
     return count + 1
@@ -111,7 +112,7 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["neighbour"] = -1
     event["revision"] = 0
     event["started_ms"] = started_ms
-    event["detected_ms"] = slot_end_ms
+    event["detected_ms"] = event["opened_ms"] = slot_end_ms
     event["ended_ms"] = NEVER
     event["below_ms"] = NEVER
     event["less_ms"] = NEVER
@@ -119,6 +120,10 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["excess_m3h"] = excess_m3h
     event["recent_m3h"] = excess_m3h
     event["usual_m3h"] = excess_m3h
+    event["night_m3h"] = excess_m3h
+    event["largest_m3h"] = event["fell_m3h"] = event["slot_spread_m3h"] = 0.0
+    event["size_sd_m3h"] = np.nan
+    event["grown"] = 0
     event["lost_m3"] = max(excess_m3h, 0.0) * (slot_end_ms - started_ms) / HOUR_MS
     event["amended_m3"] = 0.0
     event["slots"] = 0
@@ -229,6 +234,29 @@ def is_pressure_only(event: Record) -> bool:
         and flow_word(event["scores"]) < CORROBORATED
         and event["scores"][NIGHT_FLOW] < CORROBORATED
     )
+
+
+@njit(cache=False)
+def growing_event(events: Records, excess_m3h: float) -> int:
+    """Row of the open leak that has been growing, and that so much more in the night is the growth of; -1: none is.
+
+    Either the nights have found more of it before, or the pressures have raised it and the nights had yet to see it. What
+    more than doubles a leak is another one.
+    """
+    best = -1
+    for i in range(events.shape[0]):
+        event = events[i]
+        if event["type"] != NIGHT_FLOW_LEAK:
+            continue
+        has_grown = event["grown"] > 0 and excess_m3h <= event["excess_m3h"]
+        if (has_grown or is_pressure_only(event)) and (best < 0 or event["updated_ms"] > events[best]["updated_ms"]):
+            best = i
+    return best
+
+
+def is_back(event: Any) -> bool:
+    """True for the transition that re-opens an event: cleared before, and active again."""
+    return bool(event["change"] == UPDATED and event["opened_ms"] == event["updated_ms"] and event["type"] not in OF_METERS)
 
 
 @njit(cache=False)

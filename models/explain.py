@@ -18,6 +18,7 @@ from models.events import (
     NIGHT_FLOW_LEAK,
     OF_METERS,
     THRESHOLD,
+    is_back,
 )  # fmt: skip
 from models.explain_checks import check_first
 from models.explain_leaks import LeakFacts, pressure_word
@@ -130,7 +131,7 @@ def _of_leak(
         neighbour=site.neighbours(dma)[int(transition["neighbour"]) - 1] if kind == BOUNDARY_VALVE else None,
         fall=fall,
         work=work,
-        estimate=estimate(site, transition),
+        estimate=estimate(site, transition, is_of_pressures=fall is not None and fall.is_alone),
         silent=frozenset(silent),
     )
     by_pressure = fall if fall and fall.is_alone else None
@@ -198,7 +199,7 @@ def _confidence(transition: Any) -> float:
 def _reasons(transition: Any) -> list[str]:
     """Machine-readable reasons, most important first."""
     change, kind, scores = transition["change"], transition["type"], transition["scores"]
-    reasons = []
+    reasons = ["reopened"] if is_back(transition) else []
     if change == CLOSED:
         reasons.append("accepted_as_normal")
     elif change == CLEARED:
@@ -228,14 +229,20 @@ def _title(facts: LeakFacts) -> Sentence:
         return both("{dma} is back to normal after {excess} too much", "{dma} 恢复正常（此前多出 {excess}）", **said)
     if facts.change == CLOSED:
         return both("{excess} extra in {dma} is taken as the new normal", "{dma} 多出的 {excess} 已视为新的常态", **said)
+    again, once_more = ("again ", "再次") if is_back(facts.transition) else ("", "")
+    if again and facts.kind != BOUNDARY_VALVE:
+        return both(
+            "The leak in {dma} is back: {excess} above normal again", "{dma} 漏损复现：流量再次高于正常 {excess}", **said
+        )
     if facts.kind == NIGHT_FLOW_LEAK:
         return both(
             "Night flow in {dma} is {excess} above normal: likely leak", "{dma} 夜间流量高于正常 {excess}：疑似漏损", **said
         )
     if facts.kind == BOUNDARY_VALVE:
         return both(
-            "{dma} takes {excess} that {neighbour} no longer gets: likely an open boundary valve",
-            "{dma} 多进 {excess}，{neighbour} 相应减少：疑似边界阀门打开",
+            "{dma} {again}takes {excess} that {neighbour} no longer gets: likely an open boundary valve",
+            "{dma} {again}多进 {excess}，{neighbour} 相应减少：疑似边界阀门打开",
             **said,
+            again=Sentence(en=again, zh=once_more),
         )
     return both("Burst likely in {dma}: inflow {excess} above expected", "{dma} 疑似爆管：流量高于预期 {excess}", **said)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
-from models.events import BOUNDARY_VALVE, CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, RAISED
+from models.events import BOUNDARY_VALVE, CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, RAISED, is_back
 from models.phrases import (
     band,
     both,
@@ -220,6 +220,11 @@ def since(facts: LeakFacts) -> Sentence:
         start=facts.when("started_ms"),
         came=length(facts.came_ms),
     )
+    if is_back(facts.transition):
+        back = both(
+            "It seemed over and came back, by {now}.", "曾判断已结束，{now} 发现再次出现。", now=facts.when("updated_ms")
+        )
+        return joined(began, back)
     if facts.change in (RAISED, CLEARED):
         return began
     lasts = both(
@@ -232,8 +237,12 @@ def since(facts: LeakFacts) -> Sentence:
 
 
 def rate(estimate: Estimate) -> Sentence:
-    """The excess flow, as the sentences about water say it; what is known of its error belongs here."""
-    return both("about {rate}", "约 {rate}", rate=flow(estimate.excess_flow))
+    """The excess flow, with the interval that holds it nine times in ten where that is known."""
+    size = flow(estimate.excess_flow)
+    if estimate.excess_flow_lower is None or estimate.excess_flow_upper is None:
+        return both("about {rate}", "约 {rate}", rate=size)
+    limits = band(number(estimate.excess_flow_lower), flow(estimate.excess_flow_upper))
+    return both("about {rate} ({limits})", "约 {rate}（{limits}）", rate=size, limits=limits)
 
 
 def water(facts: LeakFacts) -> Sentence:

@@ -60,7 +60,7 @@ def credit(b: Buffers, p: Params, gap: Record) -> None:
     rest = gap["partial_m3h"] - gap["rest_m3h"]
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] == FREE or gap["slot_end_ms"] <= event["detected_ms"]:
+        if event["type"] == FREE or gap["slot_end_ms"] <= event["opened_ms"]:
             continue
         is_over = event["below_ms"] != NEVER and gap["slot_end_ms"] >= event["below_ms"]
         if is_over or rest + event["excess_m3h"] < GONE * event["reported_m3h"]:

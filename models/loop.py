@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models import calibration, night_level
+from models import calibration, night_level, sizes
 from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
 from models.detectors import (
@@ -128,6 +128,8 @@ def detect(
             scores[NIGHT_FLOW] = calibrated(b, p, NIGHT_FLOW, statistics)
             row["night_day"] = NEVER
             night_over = True
+            if not is_any_leak_open(b.events):
+                sizes.learn_night(b.sizing[0], b.nights, day)
     night_level.note_slot(b.night_level[0], b.series[0]["value"] - known)
     limit = 3.0 * calibration.threshold(b.calibrations[BURST], p.return_days)
     statistics[BURST] = burst.update(row, b.series[0], limit)
@@ -163,6 +165,7 @@ def begin_slot(b: Buffers, p: Params, day: int) -> bool:
         night_level.end_day(
             b.night_level[0], b.nights, row["day"], night_flow.COVERAGE, day_of(p.days, row["day"])[1] < UNUSUAL
         )
+        sizes.end_day(b.sizing[0], b.levels.shape[1] // 7)
     row["day"] = day
     return is_over
 
@@ -182,6 +185,8 @@ def learn_all(b: Buffers, p: Params, slot: int, spread_bin: int, kind: int, know
     """Teach every profile this slot. The DMA's own is spared what an unsettled event brings, all what a holiday does."""
     settled = not is_unsettled(b.events, slot_end_ms)
     usual = kind < UNUSUAL
+    if usual and not is_any_leak_open(b.events):
+        sizes.note_slot(b.sizing[0], b.series[0]["z"])
     for s in range(b.series.shape[0]):
         learn(
             b.series[s], b.levels[s], b.weeks[s], b.spreads[s], b.spread_hours[s], slot, spread_bin,

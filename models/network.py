@@ -96,6 +96,7 @@ class Site:
     alerts_per_week: float
     cost_per_m3: float | None
     accept_after_days: int
+    reopen_after_days: int
     dma_row: dict[str, int] = field(repr=False)
     meter_row: dict[str, int] = field(repr=False)
     planned: tuple[PlannedWork, ...] = ()
@@ -220,6 +221,7 @@ _ALERT_KEYS = {
     ),
     "costPerM3": Key((int, float), "a finite number of at least 0", check=lambda n: 0 <= n <= _LARGEST),
     "acceptAfterDays": Key(int, "whole days from 1 to 3650", 60, check=lambda d: 1 <= d <= 3650),
+    "reopenAfterDays": Key(int, "whole days from 0 to 365", 14, check=lambda d: 0 <= d <= 365),
 }
 _DMA_KEYS = {
     "id": Key(str, "letters, digits and . _ : + -, at most 64", required=True, check=_ID.fullmatch),  # type: ignore[arg-type]
@@ -395,6 +397,7 @@ def parse_site(site_toml: str, network_toml: str, planned_csv: str = "") -> Site
         alerts_per_week=float(alerts["budgetPerWeek"] or DEFAULT_ALERTS_PER_DMA_WEEK * len(dmas)),
         cost_per_m3=alerts["costPerM3"],
         accept_after_days=alerts["acceptAfterDays"],
+        reopen_after_days=alerts["reopenAfterDays"],
         dma_row={dma: row for row, dma in enumerate(dmas)},
         meter_row=meter_row,
         planned=planned,

@@ -48,6 +48,7 @@ class Params(NamedTuple):
     longest_lateness_ms: int  # of the meters that are waited for
     return_days: float  # each detector may pass its threshold by chance once in so many days
     accept_ms: int  # an event that lasts so long becomes the new normal
+    reopen_ms: int  # so long after it was cleared an event may come back
     inflows: int  # series 0 … inflows-1 are net inflows, the rest pressures
     signs: NDArray[np.int8]  # (inflows, W) +1 feeds, -1 drains
     areas_m2: NDArray[np.float64]  # (inflows, W) water surface of the tanks inside
@@ -111,6 +112,7 @@ def params_of(site: Site, dma: str, silent: Collection[str] = ()) -> Params:
         # below two days the Gumbel law has no tail; so large a budget asks for all that stands out
         return_days=max(len(site.dmas) * 7.0 * voices / site.alerts_per_week, MIN_RETURN_DAYS),
         accept_ms=site.accept_after_days * 86_400_000,
+        reopen_ms=site.reopen_after_days * 86_400_000,
         inflows=len(inflow_dmas),
         signs=site.signs(inflow_dmas, rows),
         areas_m2=areas.astype(np.float64),

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models import calibration, pairs
+from models import calibration, pairs, sizes
 from models.detectors import PRESSURE_STEP, PRESSURE_TREND, pressure_step
 from models.events import (
     BURST_EVENT,
@@ -29,16 +29,17 @@ from models.events import (
     RAISED,
     SETTLING_MS,
     THRESHOLD,
+    UPDATED,
     emit,
     flow_word,
     is_pressure_only,
     note_band,
     note_scale,
     note_scores,
-    open_event,
 )  # fmt: skip
 from models.kernels import window_median
 from models.params import Params
+from models.reopen import forget_days, open_leak, remember
 from models.schema import NEVER, Record, Records
 from models.state import Buffers
 
@@ -74,10 +75,10 @@ def same_cause(events: Records, slot_end_ms: int, young_ms: int, logger: int, fo
         is_here = event["logger"] >= 0 and (
             event["logger"] in (logger, following) or event["second_logger"] in (logger, -2 if following < 0 else following)
         )
-        is_young = slot_end_ms - event["detected_ms"] < young_ms and (event["type"] != NIGHT_FLOW_LEAK or not is_new)
+        is_young = slot_end_ms - event["opened_ms"] < young_ms and (event["type"] != NIGHT_FLOW_LEAK or not is_new)
         if is_young or (is_here and not is_new):
             return i
-        if not is_new and (found < 0 or event["detected_ms"] > events[found]["detected_ms"]):
+        if not is_new and (found < 0 or event["opened_ms"] > events[found]["opened_ms"]):
             found = i
     return found
 
@@ -110,6 +111,18 @@ def tell_pressure_calibrations(b: Buffers, p: Params, event: Record, scores: NDA
         calibration.alarm(own, p.return_days, told, days)
         if d in (PRESSURE_STEP, PRESSURE_TREND):
             own["days"] = known
+
+
+@njit(cache=False)
+def announce_pressure(
+    b: Buffers, p: Params, event: Record, scores: NDArray[np.float32], is_shared: bool, now_ms: int, out: Records, count: int
+) -> int:
+    """As `reopen.announce`, with what pressures tell the calibrations."""
+    if event["revision"] > 0:
+        forget_days(b, p, event)
+        return emit(event, UPDATED, now_ms, out, count)
+    tell_pressure_calibrations(b, p, event, scores, is_shared)
+    return emit(event, RAISED, now_ms, out, count)
 
 
 @njit(cache=False)
@@ -158,7 +171,8 @@ def judge_pressure(
         i = same_cause(b.events, slot_end_ms, young_ms, most, following, is_new)
         is_known = i >= 0
         if not is_known:
-            i = open_event(b, BURST_EVENT if is_abrupt else NIGHT_FLOW_LEAK, since_ms, slot_end_ms, excess)
+            kind = BURST_EVENT if is_abrupt else NIGHT_FLOW_LEAK
+            i = open_leak(b, p, kind, -1, most, since_ms, slot_end_ms, excess)
         if i < 0:
             continue
         event = b.events[i]
@@ -171,11 +185,11 @@ def judge_pressure(
                 pairs.refresh(b.loggers, most, 0.5 * logger["cusum"])
             continue
         event["slots"] = slots
+        sizes.note_first(b, event, slots)
         note_band(event, observed, expected, spread, coverage, noted_ms)
         event["at_night"] = is_trend
         note_scale(b, p, event)
-        tell_pressure_calibrations(b, p, event, scores, is_shared)
-        count = emit(event, RAISED, slot_end_ms, out, count)
+        count = announce_pressure(b, p, event, scores, is_shared, slot_end_ms, out, count)
     return count
 
 
@@ -196,6 +210,7 @@ def follow_pressure(b: Buffers, slot_end_ms: int, out: Records, count: int) -> i
         elif slot_end_ms - event["below_ms"] >= CLEAR_MS:
             event["ended_ms"] = event["below_ms"]
             count = emit(event, CLEARED, slot_end_ms, out, count)
+            remember(b, event)
             event["type"] = FREE
     return count
 
@@ -204,6 +219,6 @@ def follow_pressure(b: Buffers, slot_end_ms: int, out: Records, count: int) -> i
 def refresh_after(b: Buffers, transitions: Records, before: int, count: int) -> None:
     """Where one of this slot's transitions began or ended a leak, learn the loggers' offsets anew."""
     for i in range(before, count):
-        if transitions[i]["change"] in (RAISED, CLEARED):
+        if transitions[i]["change"] == CLEARED or transitions[i]["updated_ms"] == transitions[i]["opened_ms"]:
             pairs.refresh(b.loggers, -1, 0.0)
             return

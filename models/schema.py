@@ -151,13 +151,21 @@ class Evidence(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """How much water: excess flow now, per day at that rate, and since the start."""
+    """How much water: excess flow now, per day at that rate, and since the start.
+
+    `lower` and `upper` are the ends of a 90 % interval; null where nothing is known of the error, as for a leak that
+    pressures alone have shown.
+    """
 
     excess_flow: float
     unit: str
     loss_per_day: float
     lost_so_far: float
     cost: float | None = None
+    excess_flow_lower: float | None = None
+    excess_flow_upper: float | None = None
+    loss_per_day_lower: float | None = None
+    loss_per_day_upper: float | None = None
 
 
 class Title(msgspec.Struct, frozen=True, kw_only=True):

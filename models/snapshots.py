@@ -28,8 +28,10 @@ from models.wire import FOREIGN, brief, shown
 FORMAT: Final = 7
 READABLE: Final = (2, 3, 4, 5, 6, 7)
 
-SINCE_7: Final[tuple[str, ...]] = ()
-EVENT_SINCE_7: Final[tuple[str, ...]] = ("noted_ms", "at_night")
+SINCE_7: Final[tuple[str, ...]] = ("past", "sizing")
+EVENT_SINCE_7: Final[tuple[str, ...]] = (
+    "opened_ms", "size_sd_m3h", "slot_spread_m3h", "largest_m3h", "night_m3h", "fell_m3h", "grown", "noted_ms", "at_night",
+)  # fmt: skip
 SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")
 SINCE_4: Final = ("use", "judged_day", "watch", "clocks", "faults")
@@ -200,6 +202,10 @@ def _take_events(newer: NDArray[Any], older: NDArray[Any]) -> None:
     for name in older.dtype.names or ():
         target = newer[name][:, : older[name].shape[1]] if name == "scores" else newer[name]
         target[...] = older[name]
+    if "opened_ms" not in (older.dtype.names or ()):
+        newer["opened_ms"], newer["night_m3h"], newer["largest_m3h"] = (
+            older["detected_ms"], older["excess_m3h"], older["reported_m3h"],
+        )  # fmt: skip
 
 
 def _from_format_4(arrays: dict[str, NDArray[Any]], like: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

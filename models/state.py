@@ -17,6 +17,7 @@ from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
 from models.schema import NEVER, Records
+from models.sizes import new_sizing
 from models.watch import new_watch
 
 MAX_EVENTS: Final = 16
@@ -93,6 +94,7 @@ EVENT = np.dtype(
         ("revision", "<i4"),
         ("started_ms", "<i8"),  # frozen at raise: the anchor of the alert's id
         ("detected_ms", "<i8"),
+        ("opened_ms", "<i8"),  # when it was raised, or re-opened last
         ("updated_ms", "<i8"),
         ("ended_ms", "<i8"),  # NEVER while it lasts
         ("below_ms", "<i8"),  # since when the excess seems gone, NEVER when it is there
@@ -100,12 +102,18 @@ EVENT = np.dtype(
         ("drift_m3h", "<f8"),  # drift of the net inflow when it began to go
         ("excess_m3h", "<f8"),
         ("reported_m3h", "<f8"),  # excess of the last revision
+        ("largest_m3h", "<f8"),  # of all revisions so far
+        ("size_sd_m3h", "<f8"),  # standard error of the excess, NaN when nothing is known of it
+        ("slot_spread_m3h", "<f8"),  # root mean square spread of the slots that it is averaged over
         ("recent_m3h", "<f8"),  # excess of the last hours, for clearing
         ("usual_m3h", "<f8"),  # excess of the days before, what was expected drifting away included
         ("lost_m3", "<f8"),
         ("amended_m3", "<f8"),  # of these, what late readings brought since the last revision
         ("slots", "<i4"),  # slots that the excess is averaged over
         ("nights_gone", "<i4"),  # nights in a row without the excess, for a night-flow leak
+        ("night_m3h", "<f8"),  # excess in the last night that had it
+        ("fell_m3h", "<f8"),  # how much of it went in a step when it ended
+        ("grown", "<i4"),  # times that nights have found more of it
         ("score", "<f8"),  # highest score of any detector
         ("scores", "<f4", (len(DETECTORS),)),  # highest of each
         ("observed", "<f8"),  # of the metric at the last revision
@@ -181,6 +189,8 @@ class Buffers(NamedTuple):
     night_level: Records  # (1,) NIGHT_LEVEL
     calibrations: Records  # (detectors,) CALIBRATION
     events: Records  # (16,) EVENT: leaks
+    past: Records  # (16,) EVENT: leaks that have been cleared, and may come back
+    sizing: Records  # (1,) SIZING
     watch: Records  # (W,) WATCH
     clocks: Records  # (W,) CLOCK
     faults: Records  # (W + 1,) EVENT: the one open event of each meter, and of all at once
@@ -236,6 +246,8 @@ def new_buffers(
         night_level=new_night_level(),
         calibrations=no_past(),
         events=no_events(MAX_EVENTS),
+        past=no_events(MAX_EVENTS),
+        sizing=new_sizing(),
         watch=new_watch(channels),
         clocks=new_clocks(channels),
         faults=no_events(channels + 1),
@@ -261,4 +273,5 @@ def no_events(rows: int) -> Records:
     events = np.zeros(rows, EVENT)
     events["type"] = events["logger"] = events["second_logger"] = -1
     events["fall_ms"] = events["noted_ms"] = NEVER
+    events["size_sd_m3h"] = np.nan
     return events

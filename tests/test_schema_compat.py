@@ -206,6 +206,13 @@ def test_golden_readings_decode_to_what_they_always_meant(version: str, name: st
     np.testing.assert_allclose(decoded.readings["value"], expected["value"], rtol=1e-12)
 
 
+def of_the_names_in(sent: Any, known: Any) -> Any:
+    """What of a message an older one has names for, at every depth."""
+    if isinstance(sent, dict) and isinstance(known, dict):
+        return {name: of_the_names_in(sent[name], value) for name, value in known.items() if name in sent}
+    return sent
+
+
 @pytest.mark.parametrize("version", RELEASED)
 def test_a_golden_alert_decodes_and_encodes_to_itself(version: str):
     raw = golden(version, "alert.json")
@@ -213,14 +220,8 @@ def test_a_golden_alert_decodes_and_encodes_to_itself(version: str):
     assert (alert.alert_id, alert.revision, alert.event) == ("6f1f7a0e-6a3f-5c0e-9b83-0d3a54c6f0aa", 3, "cleared")
     assert alert.evidence.upper is None
     assert alert.title.zh == "DMA-A 夜间流量偏高"
-    assert known(json.loads(msgspec.json.encode(alert)), json.loads(raw)) == json.loads(raw)
-
-
-def known(sent: Any, promised: Any) -> Any:
-    """What was sent, without the fields that came after the version of `promised`, at any depth."""
-    if not isinstance(promised, dict):
-        return sent
-    return {name: known(sent[name], value) for name, value in promised.items()}
+    # fields that came after this version may be added, with their defaults
+    assert of_the_names_in(json.loads(msgspec.json.encode(alert)), json.loads(raw)) == json.loads(raw)
 
 
 @pytest.mark.parametrize("version", RELEASED)

@@ -183,6 +183,22 @@ def test_an_alarm_is_over_when_it_was_said_to_be() -> None:
     assert dataclasses.replace(alarm, over_ms=None) == alarms_of([first])[0]
 
 
+def test_an_alarm_that_is_opened_again_is_one_alarm_with_two_times() -> None:
+    revisions = [
+        alert("a", "A", DAY),
+        alert("a", "A", DAY, revision=2, event="cleared", state="cleared", updated_at=5 * DAY, ended_at=4 * DAY),
+        alert("a", "A", DAY, revision=3, event="updated", updated_at=9 * DAY),
+        alert("a", "A", DAY, revision=4, event="updated", updated_at=10 * DAY),
+    ]
+    [alarm] = alarms_of(revisions[::-1])
+    assert alarm.open_ms == ((DAY, 5 * DAY), (9 * DAY, None))
+    over = alert("a", "A", DAY, revision=5, event="cleared", state="cleared", updated_at=12 * DAY, ended_at=11 * DAY)
+    [alarm] = alarms_of([*revisions, over])
+    assert alarm.open_ms == ((DAY, 5 * DAY), (9 * DAY, 12 * DAY))
+    leaks = [Leak("early", "A", "abrupt", DAY - HOUR, 6 * DAY), Leak("late", "A", "abrupt", 9 * DAY - HOUR, 12 * DAY)]
+    assert match([alarm], leaks, Rules(), {}).explained == {"a": 0}
+
+
 def test_the_median_over_all_leaks_knows_of_those_that_were_missed(watched: dict[str, Watched]) -> None:
     leaks = [Leak(str(i), "A", "abrupt", (10 + 5 * i) * DAY, (13 + 5 * i) * DAY) for i in range(3)]
     raised = [alert("a", "A", 10 * DAY + 2 * HOUR), alert("b", "A", 15 * DAY + 6 * HOUR), alert("c", "A", 22 * DAY)]

@@ -93,6 +93,12 @@ def test_early_detection_is_the_published_formula(slots: list[tuple[int, int]]) 
     assert got == pytest.approx(published(label, alarm))
 
 
+def test_an_alarm_that_is_opened_again_does_not_count_between() -> None:
+    ends = np.arange(1, 9, dtype=np.int64) * HOUR
+    alarm = Alarm("a", "A", "burst", 2 * HOUR, 4 * HOUR, ((6 * HOUR, 7 * HOUR),))
+    assert slots_of([alarm], [], "A", ends)[1].tolist() == [False, True, True, False, False, True, False, False]
+
+
 def test_days_of_an_open_alarm_count_to_the_end() -> None:
     got = score_slots([Alarm("a", "A", "burst", DAY)], [Leak("x", "A", "abrupt", DAY, None)], {"A": watched_of(1.0, 72)})
     assert got["f1"] == got["earlyDetection"] == 100.0

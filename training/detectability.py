@@ -26,7 +26,7 @@ from training.event_score import iso
 from training.history import Window
 from training.injection.leaks import N1, Injector, Planted, add_to
 from training.injection.recorded import DAY_MS, HOUR_MS, Recorded
-from training.matching import Alarm, alarms_of
+from training.matching import alarms_of
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -169,8 +169,9 @@ class _Watch:
     def _is_quiet(self, started_ms: int) -> bool:
         until_ms = started_ms + WITHIN_HOURS[-1] * HOUR_MS
         return not any(
-            alarm.is_of_a_leak and alarm.raised_ms <= until_ms and (alarm.over_ms is None or alarm.over_ms > started_ms)
+            alarm.is_of_a_leak and from_ms <= until_ms and (over_ms is None or over_ms > started_ms)
             for alarm in alarms_of(self._alerts)
+            for from_ms, over_ms in alarm.open_ms
         )
 
     def _smallest(self, at: _Waiting) -> dict[int, float]:
@@ -198,10 +199,10 @@ class _Watch:
         additions = self._injector.additions([leak])
         self._other.restore(at.state)
         for block in at.blocks:
-            raised: list[Alarm] = alarms_of(self._other.step(add_to(block, additions), "replay").alerts)
-            for alarm in raised:
-                if alarm.type in LEAK_TYPES and alarm.raised_ms > at.started_ms:
-                    return (alarm.raised_ms - at.started_ms) / HOUR_MS
+            for alert in self._other.step(add_to(block, additions), "replay").alerts:
+                is_alarm = alert.event == "raised" or "reopened" in alert.reasons
+                if alert.type in LEAK_TYPES and is_alarm and alert.updated_at > at.started_ms:
+                    return (alert.updated_at - at.started_ms) / HOUR_MS
         return math.inf
 
 

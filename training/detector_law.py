@@ -118,11 +118,11 @@ class Days:
         for alert in alerts:
             if alert.type not in OF_LEAKS:
                 continue
-            if alert.event == "raised":
-                row = rows[np.searchsorted(rows["slot_end_ms"], alert.detected_at)]
+            if alert.event == "raised" or "reopened" in alert.reasons:  # re-opened, it teaches nothing but wipes days out
+                row = rows[np.searchsorted(rows["slot_end_ms"], alert.updated_at)]
                 told = row["alarmed"].copy(), row["statistics"].copy()
-                self.alarms.append(Alarm(alert.alert_id, alert.started_at, alert.detected_at, *told))
-                at.append(alert.detected_at)
+                self.alarms.append(Alarm(alert.alert_id, alert.started_at, alert.updated_at, *told))
+                at.append(alert.updated_at)
             elif alert.event in ("cleared", "closed"):
                 for alarm in self.alarms:
                     if alarm.id == alert.alert_id and alarm.until_ms is None:

@@ -156,6 +156,7 @@ def _rates(alarms: Sequence[Alarm], found: Matched, months: float) -> dict[str, 
         "leakAlarms": len(counted),
         "leakAlarmsPerDmaMonth": _rate(len(counted), months),
         "leakAlarmsPerDmaMonth95": _rate_95(len(counted), months),
+        "reopened": sum(len(alarm.again_ms) for alarm in counted),
         "otherAlerts": dict(sorted(other.items())),
     } | _unexplained(Counter(found.verdicts[alarm.id] for alarm in counted), months)
 

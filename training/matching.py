@@ -45,13 +45,22 @@ STRICT: Final = Rules()
 
 @dataclass(frozen=True)
 class Alarm:
-    """One alert, or one alarm of a rule: raised once, over once; `over_ms` None while it lasts."""
+    """One alert, or one alarm of a rule: raised, and over; `over_ms` None while it lasts.
+
+    `again_ms`: (from, over) for each time that it was re-opened. Such a time is no further alarm, and finds no leak.
+    """
 
     id: str
     dma: str
     type: str
     raised_ms: int
     over_ms: int | None = None
+    again_ms: tuple[tuple[int, int | None], ...] = ()
+
+    @property
+    def open_ms(self) -> tuple[tuple[int, int | None], ...]:
+        """Every time, (from, over), that it was open."""
+        return ((self.raised_ms, self.over_ms), *self.again_ms)
 
     @property
     def is_of_a_leak(self) -> bool:
@@ -88,15 +97,22 @@ def raised_between(alerts: Iterable[Alert], since_ms: int, until_ms: float) -> l
 def alarms_of(alerts: Iterable[Alert]) -> list[Alarm]:
     """One per alert, in order of detection. It is over when it was said to be, not at the end then found for it."""
     all_of = list(alerts)
-    over: dict[str, int] = {}
+    changes: dict[str, dict[int, Alert]] = {}
     for alert in all_of:
-        if alert.event in ("cleared", "closed"):
-            over[alert.alert_id] = min(alert.updated_at, over.get(alert.alert_id, alert.updated_at))
-    return [
-        Alarm(a.alert_id, a.scope.id, a.type if a.scope.type == "dma" else f"{a.type} of a {a.scope.type}", a.detected_at,
-              over.get(a.alert_id))
-        for a in first_revisions(all_of)
-    ]  # fmt: skip
+        changes.setdefault(alert.alert_id, {})[alert.revision] = alert
+    alarms = []
+    for a in first_revisions(all_of):
+        times: list[tuple[int, int | None]] = [(a.detected_at, None)]
+        for _, alert in sorted(changes[a.alert_id].items()):
+            from_ms, over_ms = times[-1]
+            is_over = alert.event in ("cleared", "closed")
+            if over_ms is None and is_over:
+                times[-1] = (from_ms, alert.updated_at)
+            elif over_ms is not None and not is_over and alert.state not in ("cleared", "closed"):
+                times.append((alert.updated_at, None))
+        name = a.type if a.scope.type == "dma" else f"{a.type} of a {a.scope.type}"
+        alarms.append(Alarm(a.alert_id, a.scope.id, name, *times[0], tuple(times[1:])))
+    return alarms
 
 
 def assign(times_ms: Sequence[int], windows: Sequence[tuple[int, int]]) -> dict[int, int]:

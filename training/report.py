@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.network import Dma, Site
 from models.phrases import Language
 from models.phrases import told as sentences_of
-from models.schema import LEAK_TYPES, Alert, Explanation
+from models.schema import LEAK_TYPES, Alert, Estimate, Explanation
 from training.labels import Leak
 from training.local_time import LocalTime
 from training.matching import first_revisions
@@ -219,11 +219,18 @@ def _ended(alert: Alert, clock: LocalTime) -> str:
     return clock.text(alert.ended_at) if alert.ended_at is not None else f"accepted {clock.text(alert.updated_at)}"
 
 
+def _size(of: Estimate) -> str:
+    """Excess flow, with its 90 % interval where there is one."""
+    if of.excess_flow_lower is None or of.excess_flow_upper is None:
+        return f"{of.excess_flow:.1f} {of.unit}"
+    return f"{of.excess_flow:.1f} ({of.excess_flow_lower:.1f} to {of.excess_flow_upper:.1f}) {of.unit}"
+
+
 def _alert_mark(story: Story, clock: LocalTime, found: dict[str | None, str]) -> Mark:
     alert = story.last
     until = alert.ended_at if alert.ended_at is not None else alert.updated_at
     start, raised, end = clock.ms(np.array([alert.started_at, story.raised_ms, max(until, story.raised_ms)])).tolist()
-    excess = "" if alert.estimate is None else f"<br>excess {alert.estimate.excess_flow:.1f} {alert.estimate.unit}"
+    excess = "" if alert.estimate is None else f"<br>excess {_size(alert.estimate)}"
     now = "" if alert.title.en == story.title else f"{html.escape(alert.title.en)}<br>"
     leak = f"<br>explains leak {html.escape(found[alert.alert_id])}" if alert.alert_id in found else ""
     text = (

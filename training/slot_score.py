@@ -54,7 +54,8 @@ def slots_of(
             label |= (ends_ms >= leak.started_ms) & (ends_ms <= (np.inf if leak.ended_ms is None else leak.ended_ms))
     for one in alarms:
         if one.dma == dma and one.is_of_a_leak:
-            alarm |= (ends_ms >= one.raised_ms) & (ends_ms < (np.inf if one.over_ms is None else one.over_ms))
+            for from_ms, over_ms in one.open_ms:
+                alarm |= (ends_ms >= from_ms) & (ends_ms < (np.inf if over_ms is None else over_ms))
     return label, alarm
 
 
