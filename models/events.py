@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
-from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
+from models.detectors import BALANCE, BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.numbers import numbered
 from models.params import Params
 from models.schema import NEVER, Record, Records
@@ -47,6 +47,8 @@ THRESHOLD: Final = 0.5
 GONE: Final = 0.4  # of the excess: below this it counts as gone
 CORROBORATED: Final = 0.35  # burst score that is enough when the isolation forest agrees
 SETTLING_MS: Final = 24 * HOUR_MS  # a young burst's excess is still being averaged, and further evidence belongs to it
+PLAIN_SPREADS: Final = 3.0  # of the night flow: an excess of so much more cannot hide in a night
+OBVIOUS_SPREADS: Final = 5.0  # or in two, which end an event
 NDF_WITHOUT_PRESSURE_H: Final = 21.0  # middle of the usual 18 to 24 h/day (DOMAIN: formulas)
 
 
@@ -130,6 +132,8 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["logger"] = event["second_logger"] = -1
     event["fall_kpa"] = 0.0
     event["fall_ms"] = NEVER
+    event["unmetered"] = 0.0
+    event["metered_days"] = 0
 
 
 @njit(cache=False)
@@ -225,6 +229,34 @@ def is_pressure_only(event: Record) -> bool:
         and flow_word(event["scores"]) < CORROBORATED
         and event["scores"][NIGHT_FLOW] < CORROBORATED
     )
+
+
+@njit(cache=False)
+def is_for_balance(row: Record, event: Record) -> bool:
+    """True for a leak whose end the balance tells: it has seen it better than the nights, in which the leak could hide."""
+    scores = event["scores"]
+    is_seen = event["logger"] < 0 and scores[BALANCE] >= max(CORROBORATED, scores[NIGHT_FLOW])
+    is_plain = event["reported_m3h"] >= OBVIOUS_SPREADS * row["mnf_spread_m3h"]  # False while nothing is known of nights
+    return event["type"] != FREE and is_seen and flow_word(scores) < CORROBORATED and not is_plain
+
+
+@njit(cache=False)
+def is_unseen_by_flow(row: Record, event: Record) -> bool:
+    """True for a leak whose end is not for the inflow to tell."""
+    return is_pressure_only(event) or is_for_balance(row, event)
+
+
+@njit(cache=False)
+def is_any_leak_seen(row: Record, events: Records) -> bool:
+    """True while a leak is open that makes the inflow's statistics unfit to learn from.
+
+    One that could hide in the inflow does not, and may last for months. (Without thresholds that go on learning then, three
+    more false bursts a year in L-Town's area C, 2026-11-28.)
+    """
+    for i in range(events.shape[0]):
+        if events[i]["type"] != FREE and not is_for_balance(row, events[i]):
+            return True
+    return False
 
 
 @njit(cache=False)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
-from models import explain_meters, explain_pressure
-from models.detectors import BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
+from models import explain_balance, explain_meters, explain_pressure
+from models.balance import MIN_CUSTOMERS
+from models.detectors import BALANCE, BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
 from models.events import (
     BOUNDARY_VALVE,
     CHANGES,
@@ -77,6 +78,8 @@ def alert(
     silent = {ISOLATION} if bundle is None else set()
     if sum(m.kind == "pressure" and m.dma == dma for m in meters) < MIN_LOGGERS:
         silent |= {PRESSURE_STEP, PRESSURE_TREND}
+    if sum(m.is_customer for m in meters) < MIN_CUSTOMERS:
+        silent |= {BALANCE}
     speaks_for, against = (facts.speaks_for, facts.against) if facts else _words(transition, neighbour, silent)
     title = facts.title if facts else _title(dma, transition, neighbour)
     reasons = facts.reasons if facts else _reasons(transition)
@@ -88,6 +91,11 @@ def alert(
     if by_pressure:
         title = by_pressure.title
         against.append("the inflow alone does not show it yet")
+    balance = explain_balance.NOTHING if facts else explain_balance.metered(transition, dma)
+    speaks_for += balance.speaks_for
+    against += balance.against
+    title = balance.title or title
+    reasons += ["customers_use_it"] * balance.is_demand
     work = during(site.planned, dma, int(transition["started_ms"]), int(transition["detected_ms"]))
     if work is not None:
         against.append(f"planned work: {work.what}")
@@ -108,7 +116,13 @@ def alert(
         updated_at=int(transition["updated_ms"]),
         ended_at=None if transition["ended_ms"] == NEVER else int(transition["ended_ms"]),
         evidence=Evidence(
-            metric=facts.metric if facts else "pressure_residual" if by_pressure else BAND[name],
+            metric=facts.metric
+            if facts
+            else "pressure_residual"
+            if by_pressure
+            else "unmetered"
+            if balance.is_alone
+            else BAND[name],
             unit=facts.unit if facts else "m[H2O]" if by_pressure else "m3/h",
             observed=_number(-by_pressure.fall_m) if by_pressure else _number(transition["observed"]),
             expected=0.0 if by_pressure else _number(transition["expected"]),
@@ -193,6 +207,8 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("mnf_above_band")
     if max(scores[BURST], scores[FLOW_SHIFT]) >= CORROBORATED:
         reasons.append("inflow_above_band")
+    if scores[BALANCE] >= CORROBORATED:
+        reasons.append("unmetered_above_band")
     if transition["logger"] >= 0:
         reasons.append("pressure_below_neighbours")
     if scores[ISOLATION] >= THRESHOLD:

@@ -298,7 +298,7 @@ def end(event: Record, change: int, ended_ms: int, slot_end_ms: int, out: Record
 
 
 def customer_transition(use: Record, channel: int, change: int, day: int) -> Record:
-    """The event (EVENT) of one customer meter's run of days without rest, as `customers.judge_day` tells it of a day."""
+    """The event (EVENT) of one customer meter's run of days without rest, as `customers.judge_all` tells it of a day."""
     event = np.zeros(1, EVENT)[0]
     begin(event, CUSTOMER_LEAK, int(use["since_day"]) * DAY_MS, (day + AFTER_DAYS) * DAY_MS, float(use["low_m3h"]))
     event["channel"], event["score"] = channel, 1.0

@@ -2,7 +2,7 @@
 
 (no event) --burst >= 0.5, or >= 0.35 with isolation or night flow--> burst | boundary_valve
            --flow shift >= 0.5-----------------------> the same, or night_flow_leak where it has grown for over six hours
-           --night flow >= 0.5-----------------------> night_flow_leak, or growth of a young event
+           --night flow >= 0.5-----------------------> night_flow_leak, or growth of a young event; at 0.35 with the balance
 open       --excess off by a quarter-----------------> updated
            --excess gone for 12 h, or two nights-----> cleared; what stands out from the nights not before a night without it
            --open for acceptAfterDays----------------> closed: the new normal by the site's own rule
@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.detectors import BURST, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, burst, flow_shift, night_flow
+from models.detectors import BALANCE, BURST, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, burst, flow_shift, night_flow
 from models.events import (
     BOUNDARY_VALVE,
     BURST_EVENT,
@@ -27,6 +27,7 @@ from models.events import (
     GONE,
     HOUR_MS,
     NIGHT_FLOW_LEAK,
+    PLAIN_SPREADS,
     RAISED,
     SETTLING_MS,
     THRESHOLD,
@@ -36,6 +37,7 @@ from models.events import (
     grow,
     is_pressure_only,
     is_seen_at_night,
+    is_unseen_by_flow,
     note_band,
     note_scale,
     note_scores,
@@ -55,7 +57,6 @@ WILD: Final = 4.0  # times the event's size: what one slot may say about it at m
 CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
 LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
-PLAIN_SPREADS: Final = 3.0  # of the night flow: an excess of so much more cannot hide in a night
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
 AMENDED: Final = 0.05  # of the loss: so much that late readings have brought is worth a revision
@@ -150,7 +151,8 @@ def raise_burst(
 def is_for_nights(row: Record, event: Record) -> bool:
     """True for what the nights can tell the end of, because they have seen it or it stands out from them."""
     stands_out = event["reported_m3h"] >= PLAIN_SPREADS * row["mnf_spread_m3h"]  # False while nothing is known of nights
-    return is_seen_at_night(event) or (event["type"] != FREE and not is_pressure_only(event) and stands_out)
+    is_seen = is_seen_at_night(event) and not is_unseen_by_flow(row, event)
+    return is_seen or (event["type"] != FREE and not is_unseen_by_flow(row, event) and stands_out)
 
 
 @njit(cache=False)
@@ -172,13 +174,13 @@ def count_night(row: Record, event: Record, rest_m3h: float) -> None:
 
 
 @njit(cache=False)
-def ended_tonight(events: Records, drop_m3h: float) -> int:
+def ended_tonight(row: Record, events: Records, drop_m3h: float) -> int:
     """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size, or, nearer still,
     all of them together (-1). What is gone of one leak must not end the other.
     """
     best, nearest, total, count = -1, np.inf, 0.0, 0
     for i in range(events.shape[0]):
-        if events[i]["type"] == FREE or is_pressure_only(events[i]):
+        if events[i]["type"] == FREE or is_unseen_by_flow(row, events[i]):
             continue
         total += events[i]["reported_m3h"]
         count += 1
@@ -199,11 +201,15 @@ def judge_night(
     excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
     if np.isnan(excess):
         return count
-    ended = ended_tonight(b.events, -excess)
+    ended = ended_tonight(row, b.events, -excess)
     for i in range(b.events.shape[0]):
-        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]) and ended in (i, -1):
+        if b.events[i]["type"] != FREE and not is_unseen_by_flow(row, b.events[i]) and ended in (i, -1):
             count_night(row, b.events[i], excess)
-    if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
+    # 0 where there is no balance with customers' meters
+    is_seconded = scores[NIGHT_FLOW] >= CORROBORATED and b.balance[0]["score"] >= CORROBORATED
+    if scores[NIGHT_FLOW] < THRESHOLD:
+        excess = min(excess, b.balance[0]["excess_m3h"])  # which is less noisy
+    if (scores[NIGHT_FLOW] < THRESHOLD and not is_seconded) or excess <= 0.0:
         return count
     for i in range(b.events.shape[0]):
         event = b.events[i]
@@ -217,6 +223,7 @@ def judge_night(
         return count
     event = b.events[i]
     note_scores(event, scores, row["pressure_z"])
+    event["scores"][BALANCE] = b.balance[0]["score"]
     note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage)
     note_scale(b, p, event)
     tell_calibrations(b, p, event, scores)
@@ -237,11 +244,11 @@ def accept(b: Buffers, event: Record) -> None:
 
 
 @njit(cache=False)
-def fading_event(events: Records) -> int:
+def fading_event(row: Record, events: Records) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE and not is_pressure_only(events[i]):
+        if events[i]["type"] != FREE and not is_unseen_by_flow(row, events[i]):
             drop = max(events[i]["usual_m3h"], events[i]["reported_m3h"]) - events[i]["recent_m3h"]
             distance = abs(events[i]["reported_m3h"] - drop)
             if distance < nearest:
@@ -250,10 +257,10 @@ def fading_event(events: Records) -> int:
 
 
 @njit(cache=False)
-def is_any_fading(events: Records) -> bool:
+def is_any_fading(row: Record, events: Records) -> bool:
     """True while the excess of an event that the inflow has told of seems gone."""
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE and events[i]["below_ms"] != NEVER and not is_pressure_only(events[i]):
+        if events[i]["type"] != FREE and events[i]["below_ms"] != NEVER and not is_unseen_by_flow(row, events[i]):
             return True
     return False
 
@@ -263,7 +270,9 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
     """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
     own = b.series[0]
     rest = own["z"] * own["spread"]  # what is left beside all known events
-    is_fading = is_any_fading(b.events)  # a fall of the flow that is probably the end of one says nothing of the others
+    is_fading = is_any_fading(
+        b.row[0], b.events
+    )  # a fall of the flow that is probably the end of one says nothing of the others
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] == FREE:
@@ -298,7 +307,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count
-    return fade(b, fading_event(b.events), slot_end_ms, out, count)
+    return fade(b, fading_event(b.row[0], b.events), slot_end_ms, out, count)
 
 
 @njit(cache=False)
@@ -321,7 +330,7 @@ def fade(b: Buffers, fading: int, slot_end_ms: int, out: Records, count: int) ->
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] == FREE or is_pressure_only(event):
+        if event["type"] == FREE or is_unseen_by_flow(b.row[0], event):
             continue
         if event["below_ms"] == NEVER and event["less_ms"] == NEVER:
             event["drift_m3h"] = b.series[0]["drift"]

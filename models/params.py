@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.balance import MIN_CUSTOMERS
 from models.detectors import DETECTORS
 from models.network import Site, longest_lateness_minutes
 from models.pairs import MIN_LOGGERS
@@ -72,8 +73,10 @@ def params_of(site: Site, dma: str) -> Params:
     areas = np.array([[m.area_m2 if m.kind == "level" and m.dma == d else 0.0 for m in meters] for d in inflow_dmas])
     changes, offsets = utc_offsets_s(site.timezone)
     pressures = [c for c, m in enumerate(meters) if m.kind == "pressure" and m.dma == dma]
-    # the two that compare loggers with each other never speak where there are too few, and the forest never alone
-    speaking = sum(detector.raises_alone for detector in DETECTORS) - (0 if len(pressures) >= MIN_LOGGERS else 2)
+    # the two that compare loggers with each other never speak where there are too few, nor does the balance where there are
+    # too few customer meters, and the forest never alone
+    speaking = sum(detector.raises_alone for detector in DETECTORS)
+    speaking -= (0 if len(pressures) >= MIN_LOGGERS else 2) + (0 if len(customers) >= MIN_CUSTOMERS else 1)
     lookup = np.zeros(len(rows) + len(customers), LOOKUP)
     lookup["meter"], lookup["channel"] = rows + customers, np.arange(len(lookup))
     facts = np.zeros(len(lookup), FACTS)

@@ -54,6 +54,8 @@ PLANTS = {
 REASONS = {
     "mnf_above_band": "night flow above its band",
     "inflow_above_band": "inflow above its band",
+    "unmetered_above_band": "more than customers' meters show",
+    "customers_use_it": "customers' meters show it",
     "pressure_below_neighbours": "a logger below its neighbours",
     "isolation_forest": "unusual as a whole",
     "neighbour_lost_flow": "a neighbour lost the same flow",
