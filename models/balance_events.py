@@ -28,6 +28,7 @@ from models.events import (
     NIGHT_FLOW_LEAK,
     RAISED,
     THRESHOLD,
+    drop_night,
     emit,
     grow,
     is_for_balance,
@@ -37,7 +38,7 @@ from models.events import (
     open_event,
     tell_calibrations,
 )  # fmt: skip
-from models.lifecycle import CLEAR_NIGHTS, GROWING_MS, accept, drop_night, release
+from models.lifecycle import CLEAR_NIGHTS, GROWING_MS, accept, release
 from models.params import Params
 from models.pressure_events import ALARM_DAYS
 from models.schema import NEVER, Record, Records

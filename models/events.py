@@ -35,8 +35,8 @@ EVENT_TYPES: Final = (
 ) = numbered(len(EVENT_TYPES))  # fmt: skip
 OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK)  # not in `Buffers.events`
 FREE: Final = -1
-CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
-UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = numbered(len(CAUSES))
+CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted", "drifting")
+UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED, DRIFTING = numbered(len(CAUSES))
 """Why a meter's event came about, as far as can be told."""
 CHANGES: Final = ("raised", "updated", "cleared", "closed")
 RAISED, UPDATED, CLEARED, CLOSED = numbered(len(CHANGES))

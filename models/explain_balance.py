@@ -33,7 +33,8 @@ def metered(transition: Any, dma: str) -> Metered:
     rate = float(transition["excess_m3h"]) * (float(transition["ndf_h"]) / 24.0 if is_of_night else 1.0)
     others = max(scores[[BURST, FLOW_SHIFT, NIGHT_FLOW]])
     is_alone = bool(scores[BALANCE] >= CORROBORATED > others and transition["logger"] < 0)
-    speaks_for, against = [], []
+    speaks_for: list[str] = []
+    against: list[str] = []
     if days:
         spell = "a day" if days == 1 else f"{days} days"
         shown = min(max(1.0 - left, 0.0), 1.0) * rate

@@ -12,6 +12,7 @@ from models.events import (
     CUSTOMER_LEAK,
     DATA_GAP,
     DEAD_METER,
+    DRIFTING,
     INTERRUPTED,
     REROUTED,
     REVERSE_FLOW,
@@ -22,6 +23,7 @@ from models.events import (
 )  # fmt: skip
 from models.schema import Scope, Severity, Title
 
+KPA_PER_M: Final = 9.80665
 NO_FLOW: Final = {
     UNKNOWN: ("no_flow", "medium", "supply interrupted or meter dead", "停水或流量计故障"),
     REROUTED: ("flow_taken_over", "low", "others feed the DMA, a valve may be closed", "由其他进水口供水，可能阀门关闭"),
@@ -197,5 +199,27 @@ def _customer(transition: Any, meter: str) -> Facts:
     )
 
 
-_SAID: Final = {CLOCK_SHIFTED: _clock, STUCK: _stuck, SPIKING: _spiking, UNKNOWN: _stuck}
+def _drifting(transition: Any, scope: Scope) -> Facts:
+    shift_m, days = float(transition["observed"]) / KPA_PER_M, int(transition["slots"])
+    more, more_zh = ("higher", "偏高") if shift_m > 0 else ("lower", "偏低")
+    title = Title(
+        en=f"Logger {scope.id} drifts: {abs(shift_m):.2f} m {more} than its neighbours say",
+        zh=f"压力记录仪 {scope.id} 漂移：比相邻测点推算值{more_zh} {abs(shift_m):.2f} m",
+    )
+    reason = "drifting"
+    if transition["change"] == CLOSED:
+        title = Title(en=f"Logger {scope.id} is taken as it is", zh=f"压力记录仪 {scope.id} 偏差已视为常态")
+        reason = "accepted_as_normal"
+    return Facts(
+        title=title,
+        reasons=[reason],
+        severity="low",
+        metric="pressure",
+        unit="kPa",
+        confidence=0.9,
+        speaks_for=[f"no other logger has moved with it in {days} days: a leak would have moved several"],
+    )
+
+
+_SAID: Final = {CLOCK_SHIFTED: _clock, DRIFTING: _drifting, STUCK: _stuck, SPIKING: _spiking, UNKNOWN: _stuck}
 """How each kind of meter_fault is told; the cause of faults raised before causes were kept is a flat line."""

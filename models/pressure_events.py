@@ -23,12 +23,15 @@ from models.events import (
     CLEARED,
     CORROBORATED,
     DAY_MS,
+    DRIFTING,
     FREE,
     HOUR_MS,
+    METER_FAULT,
     NIGHT_FLOW_LEAK,
     RAISED,
     SETTLING_MS,
     THRESHOLD,
+    begin,
     emit,
     flow_word,
     is_pressure_only,
@@ -38,6 +41,7 @@ from models.events import (
     open_event,
 )  # fmt: skip
 from models.kernels import window_median
+from models.lone_loggers import DUE, QUIET, TOLD
 from models.params import Params
 from models.schema import NEVER, Record, Records
 from models.state import Buffers
@@ -135,7 +139,7 @@ def judge_pressure(
         growing = -1
     for is_trend in range(2):
         most = growing if is_trend else sudden
-        if most < 0:
+        if most < 0 or b.lone[most]["state"] == TOLD:  # a logger that drifts is no witness
             continue
         logger = b.loggers[most]
         if is_trend and np.isnan(logger["days"][0]):  # the step that it heard of in this slot has made it forget
@@ -195,6 +199,25 @@ def follow_pressure(b: Buffers, slot_end_ms: int, out: Records, count: int) -> i
             event["ended_ms"] = event["below_ms"]
             count = emit(event, CLEARED, slot_end_ms, out, count)
             event["type"] = FREE
+    return count
+
+
+@njit(cache=False)
+def tell_drifts(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
+    """Raise the fault of each logger that was found to drift; returns the new count."""
+    for i in range(b.lone.shape[0]):
+        lone, channel = b.lone[i], p.pressure_channel[i]
+        event = b.faults[channel]
+        if lone["state"] == TOLD and (event["type"] == FREE or event["cause"] != DRIFTING):
+            lone["state"], lone["days"], lone["sign"] = QUIET, 0, 0  # accepted as it is
+        if lone["state"] == DUE and event["type"] == FREE and p.facts[channel]["is_home"]:
+            begin(event, METER_FAULT, lone["since_ms"], slot_end_ms, 0.0)
+            event["channel"], event["cause"], event["score"] = channel, DRIFTING, 1.0
+            event["observed"], event["expected"] = lone["shift_kpa"], 0.0
+            event["lower"] = event["upper"] = np.nan
+            event["slots"] = (slot_end_ms - lone["since_ms"]) // DAY_MS
+            count = emit(event, RAISED, slot_end_ms, out, count)
+            lone["state"] = TOLD
     return count
 
 

@@ -28,7 +28,7 @@ from models.wire import FOREIGN, brief, shown
 FORMAT: Final = 7
 READABLE: Final = (2, 3, 4, 5, 6, 7)
 
-SINCE_7: Final = ("metered", "balance", "balance_days")
+SINCE_7: Final = ("lone", "metered", "balance", "balance_days")
 EVENT_SINCE_7: Final = ("unmetered", "metered_days")
 SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")

@@ -14,6 +14,7 @@ from models.customers import new_use
 from models.detectors import DETECTORS
 from models.detectors.flow_shift import new_shift
 from models.features import FEATURES
+from models.lone_loggers import new_lone
 from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
@@ -188,6 +189,7 @@ class Buffers(NamedTuple):
     gaps: Records  # (96,) GAP
     loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; none with fewer than five loggers, as below
     logger_cov: NDArray[np.float64]  # (L + 1, L + 1)
+    lone: Records  # (L,) LONE_LOGGER
     metered: Records  # (customer meters,) METERED; none with fewer than ten customer meters, as below
     balance: Records  # (1,) BALANCE
     balance_days: Records  # (56,) BALANCE_DAY
@@ -247,6 +249,7 @@ def new_buffers(
         gaps=gaps,
         loggers=compared,
         logger_cov=covariances,
+        lone=new_lone(len(compared)),
         metered=metered,
         balance=balance,
         balance_days=balance_days,

@@ -75,6 +75,7 @@ REASONS = {
     "spikes_gone": "no more wild values",
     "clock_shifted": "the day is displaced",
     "clock_right": "the day is as usual",
+    "drifting": "moves against its neighbours",
     "never_at_rest": "water runs day and night",
     "comes_to_rest": "water comes to rest",
     "excess_gone": "the excess is gone",

@@ -246,3 +246,19 @@ def test_uploads_in_any_order_twice_and_cut_anywhere_leave_no_trace(seed):
     assert len(expected[1]) >= 2
     assert got.tobytes() == expected[2][: len(got)].tobytes()
     assert len(got) > (DAYS - 1) * DAY
+
+
+def test_late_readings_come_out_the_same_however_they_are_cut_where_days_of_customers_cut_them_too():
+    block = town(4, leak=(38, 52, 9.0))
+    rng = np.random.default_rng(9)
+    is_house = block["meter"] != SITE.meter_row["inlet"]
+    late = np.where(~is_house & (rng.random(len(block)) < 0.03), 8 * HOUR_MS, 0)
+    day = (block["time_ms"] - START_MS - 1) // DAY_MS
+    arrival = np.where(is_house, START_MS + (day + 1) * DAY_MS + 12 * HOUR_MS, block["time_ms"]) + late
+    shuffled = block[np.argsort(arrival, kind="stable")]
+    expected = watch(shuffled, parts=1)
+    assert any("late_readings" in alert.reasons for alert in expected[1])
+    for parts in (7, 100):
+        got = watch(shuffled, parts)
+        assert got[1] == expected[1]
+        assert got[2].tobytes() == expected[2].tobytes()
