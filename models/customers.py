@@ -14,7 +14,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.borrow import borrowed
 from models.schema import BAD, NEVER, REGISTER, Record, Records
 
 RING_DAYS: Final = 4
@@ -55,6 +54,9 @@ RARE: Final = 0.2  # share of days without rest of a house that does come to res
 MEMORY_DAYS: Final = 60.0
 CALM_DAYS: Final = 2
 MOST: Final = 250
+CELL_MS: Final = 300_000
+UNITS_A_M3: Final = 10_000.0
+MOST_M3H: Final = 700.0  # of one reading; 288 of them fit 32 bits
 
 
 def new_use(customers: int) -> Records:
@@ -65,8 +67,11 @@ def new_use(customers: int) -> Records:
 
 
 @njit(cache=False)
-def note_use(u: Record, reading: Record, frontier_ms: int) -> None:
-    """Add a customer meter's reading (READING) to its day, unless the day is judged or too far ahead."""
+def note_use(u: Record, metered: Records, i: int, reading: Record, frontier_ms: int) -> None:
+    """Add a reading (READING) of customer meter `i` to its day, unless the day is judged or too far ahead.
+
+    `u`: its USE; `metered` (N,) METERED, or (0,) where no balance is kept.
+    """
     if frontier_ms == NEVER or reading["quality"] == BAD:
         return
     time_ms, flow = reading["time_ms"], reading["value"]
@@ -87,6 +92,18 @@ def note_use(u: Record, reading: Record, frontier_ms: int) -> None:
     u["lows"][k] = min(u["lows"][k], np.float32(flow))
     u["highs"][k] = max(u["highs"][k], np.float32(flow))
     u["hours"][k] |= 1 << ((time_ms - 1) % DAY_MS // HOUR_MS)
+    if metered.shape[0] > 0:
+        note_volume(metered[i], day, time_ms, flow)
+
+
+@njit(cache=False)
+def note_volume(meter: Record, day: int, time_ms: int, flow_m3h: float) -> None:
+    """Add a flow to the sum of its day, in a row of METERED (`balance.py`), once."""
+    k, cell = day % RING_DAYS, (time_ms - 1) % DAY_MS // CELL_MS
+    seen, bit = np.int64(meter["seen"][k, cell // 32]), np.int64(1) << (cell % 32)
+    if not seen & bit:
+        meter["seen"][k, cell // 32] = seen | bit
+        meter["used"][k] += np.int64(round(min(max(flow_m3h, -MOST_M3H), MOST_M3H) * UNITS_A_M3))
 
 
 @njit(cache=False)
@@ -130,13 +147,12 @@ def follow_day(u: Record, day: int, low_m3h: float, high_m3h: float) -> int:
     return told
 
 
-@njit(cache=True)
-def judge_day(use: Records, day: int, told: NDArray[np.int64]) -> int:
+@njit(cache=False)
+def judge_all(use: Records, day: int, told: NDArray[np.int64]) -> int:
     """Judge a day (UTC, days since the epoch) of all customer meters, and clear its place in the rings.
 
     `told` (N, 2) becomes row and BEGAN or OVER of those with something to tell; returns how many.
     """
-    use = borrowed((use,))[0]
     k, count = day % RING_DAYS, 0
     for i in range(use.shape[0]):
         u = use[i]

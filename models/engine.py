@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import explain
-from models.customers import AFTER_DAYS, DAY_MS, RING_DAYS, judge_day
+from models.balance import judge_customers
+from models.customers import AFTER_DAYS, DAY_MS, RING_DAYS
 from models.faults import customer_transition
 from models.forest import EMPTY
 from models.gaps import amend_all
@@ -131,26 +132,29 @@ class Engine:
             readings = readings.copy()  # kernels are compiled for one layout, and compiling takes seconds
         p, b = self._params, self._buffers
         verdicts, frontiers_ms = np.empty(len(readings), np.uint8), np.empty(len(readings), np.int64)
-        done = accepted = late = 0
+        first = done = accepted = late = 0
         closed_ms, found = NEVER, _Found()
         while True:
             done, self._waiting, more_accepted, more_late, began_ms, frontier_ms = admit(
                 readings, done, p.lookup, p.facts, p.longest_lateness_ms, p.slot_ms, b.row, b.channels, b.customers, b.use,
-                b.heard, self._pending, self._waiting, verdicts, frontiers_ms,
+                b.metered, b.heard, self._pending, self._waiting, verdicts, frontiers_ms,
             )  # fmt: skip
             accepted, late = accepted + more_accepted, late + more_late
             if closed_ms == NEVER:
                 closed_ms = began_ms
-            if b.customers.shape[0] > 0:
-                self._judge_customers(frontier_ms, origin, found)
+            is_new_day = b.customers.shape[0] > 0 and self._judge_customers(frontier_ms, origin, found)
             if done == len(readings):
                 break
+            if is_new_day:  # the balance is judged with the slots, and keeps no more than a few days of its customers
+                closed_ms = self._amend(readings, slice(first, done), verdicts, frontiers_ms, closed_ms, origin, found)
+                self._close(closed_ms, frontier_ms, origin, found)
+                first, closed_ms = done, frontier_ms
             if self._waiting == len(self._pending):
                 self._pending = np.concatenate([self._pending, np.zeros(max(ROOM, len(self._pending)), PENDING)])
-        if frontier_ms == closed_ms and not late:
+        if frontier_ms == closed_ms and not late and not found.detections:
             return StepResult([], NO_DETECTIONS, accepted, late, 0)
         if late:
-            closed_ms = self._amend(readings, verdicts, frontiers_ms, closed_ms, origin, found)
+            closed_ms = self._amend(readings, slice(first, done), verdicts, frontiers_ms, closed_ms, origin, found)
         self._close(closed_ms, frontier_ms, origin, found)
         if len(self._pending) > 4 * max(ROOM, self._waiting):  # a backlog is over
             self._pending = self._pending[: max(ROOM, self._waiting)].copy()
@@ -168,18 +172,20 @@ class Engine:
     def _amend(
         self,
         readings: Readings,
+        part: slice,
         verdicts: NDArray[np.uint8],
         frontiers_ms: NDArray[np.int64],
         closed_ms: int,
         origin: Literal["live", "replay"],
         found: _Found,
     ) -> int:
-        """Late flows into the gaps of the slots that were closed when each came, however the readings were grouped.
+        """Late flows of a part of the readings into the gaps of the slots that were closed when each came, however they were
+        grouped.
 
         Closes what was closed by the last of them; returns its end.
         """
         p = self._params
-        at = np.flatnonzero(verdicts == LATE)
+        at = part.start + np.flatnonzero(verdicts[part] == LATE)
         channels = p.lookup["channel"][np.searchsorted(p.lookup["meter"], readings["meter"][at])]
         at, channels = at[channels < len(self._meters)], channels[channels < len(self._meters)]
         filling = (p.signs[0][channels] != 0) & (readings["kind"][at] == FLOW) & (readings["quality"][at] != BAD)
@@ -187,24 +193,28 @@ class Engine:
         if not len(at):
             return closed_ms
         edges = np.flatnonzero(np.diff(frontiers_ms[at])) + 1
-        for part, of in zip(np.split(at, edges), np.split(channels, edges), strict=True):
-            until_ms = int(frontiers_ms[part[0]])
+        for rows, of in zip(np.split(at, edges), np.split(channels, edges), strict=True):
+            until_ms = int(frontiers_ms[rows[0]])
             self._close(closed_ms, until_ms, origin, found)
             closed_ms = max(closed_ms, until_ms)
-            amend_all(tuple(self._buffers), tuple(p), readings[part], of)
+            amend_all(tuple(self._buffers), tuple(p), readings[rows], of)
         return closed_ms
 
-    def _judge_customers(self, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> None:
-        """Judge the customers' days that the frontier (end of the newest closed slot) has left behind for good."""
+    def _judge_customers(self, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> bool:
+        """Judge the customers' days that the frontier (end of the newest closed slot) has left behind for good.
+
+        False where there is none.
+        """
         b, due = self._buffers, frontier_ms // DAY_MS - AFTER_DAYS
         if frontier_ms == NEVER or due <= b.judged_day[0]:
-            return
+            return False
         told = np.empty((len(b.use), 2), np.int64)
         for day in range(max(int(b.judged_day[0]) + 1, due - RING_DAYS + 1), due + 1):
-            for row, change in told[: judge_day(b.use, day, told)]:
+            for row, change in told[: judge_customers(b.use, b.metered, b.balance_days, day, told)]:
                 transition = customer_transition(b.use[row], len(b.channels) + int(row), int(change), day)
                 found.of_customers.append(explain.alert(self.site, self.dma, self._named, transition, self.bundle, origin))
         b.judged_day[0] = due
+        return True
 
     def _close(self, closed_ms: int, frontier_ms: int, origin: Literal["live", "replay"], found: _Found) -> None:
         """Judge the slots that end in (closed_ms, frontier_ms]."""

@@ -1,7 +1,7 @@
 """The table of open events: what an event is, how one is opened, noted down and written out as a transition.
 
 An event's excess is taken off the flow before anything is judged or learned, so the baseline never learns the leak and a
-second leak is seen above the first. When events begin and end is decided in `lifecycle.py`.
+second leak is seen above the first. When events begin and end is decided in `flow_events.py`, `lifecycle.py` and their kin.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration
-from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
+from models.detectors import BALANCE, BURST, FLOW_SHIFT, NIGHT_FLOW
 from models.numbers import numbered
 from models.params import Params
 from models.schema import NEVER, Record, Records
@@ -35,11 +35,14 @@ EVENT_TYPES: Final = (
 ) = numbered(len(EVENT_TYPES))  # fmt: skip
 OF_METERS: Final = (METER_FAULT, DATA_GAP, ZERO_FLOW, REVERSE_FLOW, CUSTOMER_LEAK)  # not in `Buffers.events`
 FREE: Final = -1
-CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted")
-UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED = numbered(len(CAUSES))
+CAUSES: Final = ("unknown", "stuck", "spiking", "rerouted", "dead_meter", "interrupted", "clock_shifted", "drifting")
+UNKNOWN, STUCK, SPIKING, REROUTED, DEAD_METER, INTERRUPTED, CLOCK_SHIFTED, DRIFTING = numbered(len(CAUSES))
 """Why a meter's event came about, as far as can be told."""
 CHANGES: Final = ("raised", "updated", "cleared", "closed")
 RAISED, UPDATED, CLEARED, CLOSED = numbered(len(CHANGES))
+
+OF_SLOT, OF_NIGHT, OF_BALANCE = numbered(3)
+"""What a revision rests on: a slot's net inflow, a night's minimum flow, or a day's flow that no customer's meter shows."""
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -47,6 +50,8 @@ THRESHOLD: Final = 0.5
 GONE: Final = 0.4  # of the excess: below this it counts as gone
 CORROBORATED: Final = 0.35  # burst score that is enough when the isolation forest agrees
 SETTLING_MS: Final = 24 * HOUR_MS  # a young burst's excess is still being averaged, and further evidence belongs to it
+PLAIN_SPREADS: Final = 3.0  # of the night flow: an excess of so much more cannot hide in a night
+OBVIOUS_SPREADS: Final = 5.0  # or in two, which end an event
 NDF_WITHOUT_PRESSURE_H: Final = 21.0  # middle of the usual 18 to 24 h/day (DOMAIN: formulas)
 
 
@@ -132,10 +137,12 @@ def begin(event: Record, kind: int, started_ms: int, slot_end_ms: int, excess_m3
     event["scores"][:] = 0.0
     event["pressure_z"] = np.nan
     event["coverage"] = np.nan
-    event["noted_ms"], event["at_night"] = NEVER, 0
+    event["noted_ms"], event["noted_of"] = NEVER, OF_SLOT
     event["logger"] = event["second_logger"] = -1
     event["fall_kpa"] = 0.0
     event["fall_ms"] = NEVER
+    event["unmetered"] = 0.0
+    event["metered_days"] = 0
 
 
 @njit(cache=False)
@@ -184,9 +191,9 @@ def grow(b: Buffers, event: Record, more_m3h: float, scores: NDArray[np.float32]
 @njit(cache=False)
 def note_band(event: Record, observed: float, expected: float, spread: float, coverage: float, noted_ms: int) -> None:
     """Observed and expected band (three standard deviations) of the metric that this revision rests on: of a slot's net
-    inflow, where the caller does not set `at_night`.
+    inflow, where the caller does not set `noted_of`.
     """
-    event["noted_ms"], event["at_night"] = noted_ms, 0
+    event["noted_ms"], event["noted_of"] = noted_ms, OF_SLOT
     event["observed"] = observed
     event["expected"] = expected
     event["lower"] = expected - 3.0 * spread
@@ -257,6 +264,34 @@ def growing_event(events: Records, excess_m3h: float) -> int:
 def is_back(event: Any) -> bool:
     """True for the transition that re-opens an event: cleared before, and active again."""
     return bool(event["change"] == UPDATED and event["opened_ms"] == event["updated_ms"] and event["type"] not in OF_METERS)
+
+
+@njit(cache=False)
+def is_for_balance(row: Record, event: Record) -> bool:
+    """True for a leak whose end the balance tells: it has seen it better than the nights, in which the leak could hide."""
+    scores = event["scores"]
+    is_seen = event["logger"] < 0 and scores[BALANCE] >= max(CORROBORATED, scores[NIGHT_FLOW])
+    is_plain = event["reported_m3h"] >= OBVIOUS_SPREADS * row["mnf_spread_m3h"]  # False while nothing is known of nights
+    return event["type"] != FREE and is_seen and flow_word(scores) < CORROBORATED and not is_plain
+
+
+@njit(cache=False)
+def is_unseen_by_flow(row: Record, event: Record) -> bool:
+    """True for a leak whose end is not for the inflow to tell."""
+    return is_pressure_only(event) or is_for_balance(row, event)
+
+
+@njit(cache=False)
+def is_any_leak_seen(row: Record, events: Records) -> bool:
+    """True while a leak is open that makes the inflow's statistics unfit to learn from.
+
+    One that could hide in the inflow does not, and may last for months. (Without thresholds that go on learning then, three
+    more false bursts a year in L-Town's area C, 2026-11-28.)
+    """
+    for i in range(events.shape[0]):
+        if events[i]["type"] != FREE and not is_for_balance(row, events[i]):
+            return True
+    return False
 
 
 @njit(cache=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from models import explain_leaks, explain_meters, explain_pressure, explain_why
+from models import explain_balance, explain_leaks, explain_meters, explain_pressure, explain_why
 from models.alert_parts import Said, estimate, rounded
-from models.detectors import BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
+from models.balance import MIN_CUSTOMERS
+from models.detectors import BALANCE, BURST, DETECTORS, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, PRESSURE_STEP, PRESSURE_TREND
 from models.events import (
     BOUNDARY_VALVE,
     CHANGES,
@@ -16,12 +17,15 @@ from models.events import (
     CORROBORATED,
     EVENT_TYPES,
     NIGHT_FLOW_LEAK,
+    OF_BALANCE,
     OF_METERS,
+    OF_NIGHT,
+    OF_SLOT,
     THRESHOLD,
     is_back,
 )  # fmt: skip
 from models.explain_checks import check_first
-from models.explain_leaks import LeakFacts, pressure_word
+from models.leak_facts import LeakFacts, pressure_word
 from models.pairs import MIN_LOGGERS
 from models.phrases import both, english, flow
 from models.planned import during
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = uuid.UUID("6e1d7a52-3f5c-5d0e-9b1a-4c2f7a9e8d10")
 PLANNED_DOUBT: Final = 0.3  # off the confidence of what happens during planned work
 LEAST_CONFIDENCE: Final = 0.05
+METRICS: Final = {OF_SLOT: "net_inflow", OF_NIGHT: "mnf", OF_BALANCE: "unmetered"}
 SEVERITIES: Final = ((0.30, "critical"), (0.15, "high"), (0.05, "medium"))  # excess as a share of the mean inflow
 
 
@@ -122,6 +127,8 @@ def _of_leak(
     silent = {ISOLATION} if bundle is None else set()
     if sum(m.kind == "pressure" for m in own) < MIN_LOGGERS:
         silent |= {PRESSURE_STEP, PRESSURE_TREND}
+    if sum(m.is_customer for m in meters) < MIN_CUSTOMERS:
+        silent |= {BALANCE}
     fall = explain_pressure.fall(transition, site, dma, meters)
     facts = LeakFacts(
         transition=transition,
@@ -135,10 +142,12 @@ def _of_leak(
         silent=frozenset(silent),
     )
     by_pressure = fall if fall and fall.is_alone else None
-    why, against = explain_why.speaks_for(facts), explain_why.speaks_against(facts)
+    balance = explain_balance.metered(transition, dma)
+    why = explain_why.speaks_for(facts) + balance.speaks_for
+    against = explain_why.speaks_against(facts) + balance.against
     return Said(
-        title=by_pressure.title if by_pressure else _title(facts),
-        reasons=_reasons(transition),
+        title=by_pressure.title if by_pressure else balance.title or _title(facts),
+        reasons=_reasons(transition) + ["customers_use_it"] * balance.is_demand,
         severity=_severity(transition),
         confidence=_confidence(transition),
         evidence=Evidence(
@@ -176,8 +185,9 @@ def _of_leak(
 
 def _metric(transition: Any) -> str:
     """What `observed` is of; events of before that was noted have their type's."""
-    is_night = transition["type"] == NIGHT_FLOW_LEAK if transition["noted_ms"] == NEVER else transition["at_night"]
-    return "mnf" if is_night else "net_inflow"
+    if transition["noted_ms"] == NEVER:
+        return "mnf" if transition["type"] == NIGHT_FLOW_LEAK else "net_inflow"
+    return METRICS[int(transition["noted_of"])]
 
 
 def _severity(transition: Any) -> Severity:
@@ -208,6 +218,8 @@ def _reasons(transition: Any) -> list[str]:
         reasons.append("mnf_above_band")
     if max(scores[BURST], scores[FLOW_SHIFT]) >= CORROBORATED:
         reasons.append("inflow_above_band")
+    if scores[BALANCE] >= CORROBORATED:
+        reasons.append("unmetered_above_band")
     if transition["logger"] >= 0:
         reasons.append("pressure_below_neighbours")
     if scores[ISOLATION] >= THRESHOLD:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from models.events import BOUNDARY_VALVE, BURST_EVENT, CLEARED, CLOSED
-from models.explain_leaks import LeakFacts, is_confirmed
 from models.explain_why import boundary_meters
+from models.leak_facts import LeakFacts, is_confirmed
 from models.phrases import both, counted, ids, work_named
 from models.schema import Sentence
 

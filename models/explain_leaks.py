@@ -1,18 +1,24 @@
 """A burst, a night-flow leak or a boundary valve explained: what was seen, what is normal, since when, how much water.
 
-One `LeakFacts` holds all that is known of a transition; every sentence, here and in `explain_why.py` and
-`explain_checks.py`, is made of it, for both languages at once.
+Every sentence is made of one `LeakFacts` (`leak_facts.py`), for both languages at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
 import numpy as np
 
-from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
-from models.events import BOUNDARY_VALVE, CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, RAISED, is_back
+from models.events import (
+    BOUNDARY_VALVE,
+    CLEARED,
+    CLOSED,
+    NIGHT_FLOW_LEAK,
+    OF_BALANCE,
+    OF_NIGHT,
+    OF_SLOT,
+    RAISED,
+    is_back,
+)
+from models.leak_facts import LEAST_RATE_M3H, LeakFacts
 from models.phrases import (
     band,
     both,
@@ -23,122 +29,10 @@ from models.phrases import (
     ids,
     joined,
     length,
-    moment,
-    named,
-    nights,
     number,
     volume,
 )
 from models.schema import NEVER, Estimate, Sentence
-
-if TYPE_CHECKING:
-    from models.explain_pressure import Fall
-    from models.network import Meter, Site
-    from models.planned import PlannedWork
-
-PRESSURE_SPEAKS_Z: Final = 1.0  # mean residual of the loggers that counts as a word for or against
-LEAST_RATE_M3H: Final = 1e-3  # less is no size: pressures may tell of a leak before the inflow does
-
-
-@dataclass(frozen=True)
-class LeakFacts:
-    """What is known of one transition (an EVENT record) of a leak."""
-
-    transition: Any
-    site: Site
-    dma: str
-    own: tuple[Meter, ...]
-    """The meters of this DMA alone, customers' left out."""
-    neighbour: str | None
-    """Of a boundary valve: the DMA that lost what this one gained."""
-    fall: Fall | None
-    """What pressure loggers showed."""
-    work: PlannedWork | None
-    estimate: Estimate
-    silent: frozenset[int]
-    """Detectors that can say nothing here: without a model, or with too few loggers."""
-
-    @property
-    def kind(self) -> int:
-        """Its type, index into events.EVENT_TYPES."""
-        return int(self.transition["type"])
-
-    @property
-    def change(self) -> int:
-        """Index into events.CHANGES."""
-        return int(self.transition["change"])
-
-    @property
-    def place(self) -> Sentence:
-        """The DMA by name and id."""
-        return named(self.dma, self.site.dmas[self.site.dma_row[self.dma]].name)
-
-    @property
-    def flow_meters(self) -> list[str]:
-        """Ids of the flow meters at its borders."""
-        return [meter.id for meter in self.own if meter.kind == "flow"]
-
-    @property
-    def levels(self) -> list[str]:
-        """Ids of the level gauges of its tanks."""
-        return [meter.id for meter in self.own if meter.kind == "level"]
-
-    @property
-    def loggers(self) -> list[str]:
-        """Ids of the pressure loggers."""
-        return [meter.id for meter in self.own if meter.kind == "pressure"]
-
-    @property
-    def is_pressure_only(self) -> bool:
-        """Whether pressures alone have shown it so far."""
-        return self.fall is not None and self.fall.is_alone
-
-    @property
-    def pressure_word(self) -> int:
-        """-1: the loggers' mean fell, as in a burst; +1: it rose; 0: it says nothing."""
-        return pressure_word(self.transition)
-
-    @property
-    def is_pressure_unmoved(self) -> bool:
-        """Whether there is a word of the loggers, and it is that nothing has changed."""
-        return self.fall is None and self.pressure_word == 0 and not np.isnan(self.transition["pressure_z"])
-
-    @property
-    def flow_score(self) -> float:
-        """The stronger score of the two detectors that look at the inflow slot by slot."""
-        return float(max(self.transition["scores"][BURST], self.transition["scores"][FLOW_SHIFT]))
-
-    @property
-    def night_score(self) -> float:
-        """Score of the nights."""
-        return float(self.transition["scores"][NIGHT_FLOW])
-
-    @property
-    def came_ms(self) -> int:
-        """From its start to its detection."""
-        return int(self.transition["detected_ms"] - self.transition["started_ms"])
-
-    @property
-    def lasted_ms(self) -> int:
-        """From its start to its end, or to this revision."""
-        end_ms = self.transition["updated_ms"] if self.transition["ended_ms"] == NEVER else self.transition["ended_ms"]
-        return int(end_ms - self.transition["started_ms"])
-
-    @property
-    def nights(self) -> int:
-        """Whole nights that it has lasted."""
-        begin_ms, site = int(self.transition["started_ms"]), self.site
-        return nights(begin_ms, begin_ms + self.lasted_ms, site.timezone, site.night_start_min, site.night_end_min)
-
-    def when(self, name: str) -> str:
-        """A time of the transition as local time."""
-        return moment(self.transition[name], self.site.timezone)
-
-
-def pressure_word(transition: Any) -> int:
-    """-1: the loggers' mean fell, as in a burst; +1: it rose; 0: it says nothing."""
-    z = float(transition["pressure_z"])
-    return 0 if np.isnan(z) or abs(z) < PRESSURE_SPEAKS_Z else int(np.sign(z))
 
 
 def observed(facts: LeakFacts) -> Sentence:
@@ -158,20 +52,39 @@ def observed(facts: LeakFacts) -> Sentence:
             "{place} 缺少读数，净进水流量未知。",
             place=place,
         )
+    if t["noted_ms"] != NEVER and t["noted_of"] == OF_SLOT:
+        return _observed_slot(facts)
+    return _observed_whole(facts)
+
+
+def _observed_whole(facts: LeakFacts) -> Sentence:
+    """Of a night or a day; or what the inflow was, where a state of before that was noted has it."""
+    t, place = facts.transition, facts.place
     value = flow(float(t["observed"]))
     if t["noted_ms"] == NEVER:
         return both("Flow into {place} was {value}.", "{place} 进水流量为 {value}。", place=place, value=value)
-    if t["at_night"]:
-        window = f"{clock(facts.site.night_start_min)}–{clock(facts.site.night_end_min)}"
+    if t["noted_of"] == OF_BALANCE:
         return both(
-            "The minimum night flow of {place} was {value} in the night of {date} ({window}).",
-            "{date} 凌晨（{window}）{place} 夜间最小流量为 {value}。",
+            "{place} took {value} that no customer's meter shows (mean of {date}).",
+            "{date} {place} 供水量比用户表计量平均多 {value}。",
             place=place,
             value=value,
             date=day(t["noted_ms"], facts.site.timezone),
-            window=window,
         )
-    then = {"place": place, "value": value, "time": facts.when("noted_ms")}
+    window = f"{clock(facts.site.night_start_min)}–{clock(facts.site.night_end_min)}"
+    return both(
+        "The minimum night flow of {place} was {value} in the night of {date} ({window}).",
+        "{date} 凌晨（{window}）{place} 夜间最小流量为 {value}。",
+        place=place,
+        value=value,
+        date=day(t["noted_ms"], facts.site.timezone),
+        window=window,
+    )
+
+
+def _observed_slot(facts: LeakFacts) -> Sentence:
+    t = facts.transition
+    then = {"place": facts.place, "value": flow(float(t["observed"])), "time": facts.when("noted_ms")}
     if facts.estimate.excess_flow < LEAST_RATE_M3H:
         return both("Net inflow of {place} was {value} at {time}.", "{time}，{place} 净进水流量为 {value}。", **then)
     # one slot may lie within the band while the mean of many does not
@@ -193,8 +106,10 @@ def expected(facts: LeakFacts) -> Sentence | None:
     if np.isnan(t["expected"]):
         return None
     value, what = flow(float(t["expected"])), both("that time", "该时刻")
-    if t["at_night"]:
+    if t["noted_of"] == OF_NIGHT:
         what = both("such a night", "该夜间")
+    elif t["noted_of"] == OF_BALANCE:
+        what = both("such a day", "该日")
     lower, upper = float(t["lower"]), float(t["upper"])
     limits = None
     if lower < 0.0 <= float(t["expected"]):
@@ -366,17 +281,3 @@ def meters(facts: LeakFacts) -> Sentence:
             )
         )
     return joined(*parts)
-
-
-def share_of_mean(facts: LeakFacts) -> str | None:
-    """The excess in per cent of the DMA's mean inflow; None where that is not known."""
-    mean = float(facts.transition["mean_m3h"])
-    excess = facts.estimate.excess_flow
-    if not mean > 0.0 or not excess > 0.0:
-        return None
-    return f"{max(100.0 * excess / mean, 1.0):,.0f}"
-
-
-def is_confirmed(score: float) -> bool:
-    """Whether a detector has at least seconded it."""
-    return score >= CORROBORATED

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from models.alert_parts import Said, estimate, rounded
-from models.events import CLOCK_SHIFTED, CUSTOMER_LEAK, DATA_GAP, REVERSE_FLOW, SPIKING, STUCK, UNKNOWN, ZERO_FLOW
+from models.events import CLOCK_SHIFTED, CUSTOMER_LEAK, DATA_GAP, DRIFTING, REVERSE_FLOW, SPIKING, STUCK, UNKNOWN, ZERO_FLOW
+from models.explain_drift import drifting
 from models.explain_faults import clock, customer, gap, spiking, stuck
 from models.explain_no_flow import no_flow, reverse_flow
 from models.meter_facts import MeterFacts, Part
@@ -26,6 +27,7 @@ _OF_TYPE: Final[dict[int, Callable[[MeterFacts], Part]]] = {
 }
 _OF_CAUSE: Final[dict[int, Callable[[MeterFacts], Part]]] = {
     CLOCK_SHIFTED: clock,
+    DRIFTING: drifting,
     STUCK: stuck,
     SPIKING: spiking,
     UNKNOWN: stuck,

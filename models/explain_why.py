@@ -6,11 +6,11 @@ from typing import Final
 
 from models.detectors import BURST, ISOLATION, PRESSURE_STEP, PRESSURE_TREND
 from models.events import BOUNDARY_VALVE, BURST_EVENT, THRESHOLD
-from models.explain_leaks import LEAST_RATE_M3H, LeakFacts, is_confirmed, share_of_mean
+from models.leak_facts import LEAST_RATE_M3H, LeakFacts, is_confirmed, share_of_mean
 from models.phrases import DAY_MS, HOUR_MS, both, counted, flow, ids, length, number, volume, work_named
 from models.schema import Sentence
 
-STEP_MS: Final = 6 * HOUR_MS  # what showed within this time came at once (`lifecycle.SEEPING_MS`)
+STEP_MS: Final = 6 * HOUR_MS  # what showed within this time came at once (`flow_events.SEEPING_MS`)
 HOURS_LONG_MS: Final = 12 * HOUR_MS
 LASTING_MS: Final = 3 * DAY_MS  # demand that nobody has ordered seldom stays for longer
 
@@ -197,7 +197,7 @@ def _not_slow(facts: LeakFacts) -> Sentence:
         return both(
             "Not a slow leak: it showed within {came}.", "不像缓慢漏损：{came}内即已显现。", came=length(facts.came_ms)
         )
-    if is_confirmed(float(facts.transition["scores"][BURST])):  # `lifecycle.raise_burst` has not asked whether it grows
+    if is_confirmed(float(facts.transition["scores"][BURST])):  # `flow_events.raise_burst` has not asked whether it grows
         return both("Not a slow leak: the flow rose too fast for one.", "不像缓慢漏损：流量上升较快。")
     return both(
         "Not a slow leak: the flow rose in one step and has not crept up.", "不像缓慢漏损：流量是一步抬升，而非逐步增长。"

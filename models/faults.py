@@ -1,7 +1,7 @@
 """Events of meters: raised, followed and cleared, at most one at a time of each meter, and one of the DMA for all at once.
 
-silent (data_gap) > stuck > no flow > reverse flow > spiking > clock: the first that holds is raised, and stays until it
-is over.
+silent (data_gap) > stuck > no flow > reverse flow > spiking > clock > drift (`lone_loggers.py`): the first that holds is
+raised, and stays until it is over.
 Meters of which others report (neighbours' inflows) are watched, but raise nothing here.
 """
 
@@ -23,6 +23,7 @@ from models.events import (
     DATA_GAP,
     DAY_MS,
     DEAD_METER,
+    DRIFTING,
     FREE,
     HOUR_MS,
     INTERRUPTED,
@@ -242,11 +243,11 @@ def end_fault(b: Buffers, p: Params, channel: int, slot_end_ms: int, out: Record
             event["observed"] = w["spikes"] if event["cause"] == SPIKING else w["value"]
     if ended_ms != NEVER:
         return end(event, CLEARED, ended_ms, slot_end_ms, out, count)
-    lasts = kind in (ZERO_FLOW, REVERSE_FLOW) or event["cause"] == CLOCK_SHIFTED
+    lasts = kind in (ZERO_FLOW, REVERSE_FLOW) or event["cause"] in (CLOCK_SHIFTED, DRIFTING)
     if lasts and slot_end_ms - event["detected_ms"] >= p.accept_ms:
         if event["cause"] == CLOCK_SHIFTED:
             b.clocks[channel]["days"], b.clocks[channel]["lag_h"], b.clocks[channel]["lag_days"] = 0, 0, 0
-        else:
+        elif event["cause"] != DRIFTING:
             accept(w, kind)
         return end(event, CLOSED, NEVER, slot_end_ms, out, count)
     return count
@@ -260,6 +261,8 @@ def is_fault_over(b: Buffers, channel: int, slot_end_ms: int, slot_ms: int) -> b
         return w["flat"] != 2 and b.channels[channel]["flat_slots"] == 0
     if event["cause"] == SPIKING:
         return is_calm(w)
+    if event["cause"] == DRIFTING:  # its offset has been learned: nothing tells that it is right again
+        return False
     if event["cause"] == CLOCK_SHIFTED:
         if is_right(clock):
             event["below_ms"] = clock["lag_since_ms"]
@@ -298,7 +301,7 @@ def end(event: Record, change: int, ended_ms: int, slot_end_ms: int, out: Record
 
 
 def customer_transition(use: Record, channel: int, change: int, day: int) -> Record:
-    """The event (EVENT) of one customer meter's run of days without rest, as `customers.judge_day` tells it of a day."""
+    """The event (EVENT) of one customer meter's run of days without rest, as `customers.judge_all` tells it of a day."""
     event = np.zeros(1, EVENT)[0]
     begin(event, CUSTOMER_LEAK, int(use["since_day"]) * DAY_MS, (day + AFTER_DAYS) * DAY_MS, float(use["low_m3h"]))
     event["channel"], event["score"] = channel, 1.0

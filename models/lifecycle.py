@@ -1,8 +1,8 @@
-"""From evidence to events: raise, grow, clear, accept. One event is one alert however many detectors saw it.
+"""What nights say, and how open events go on: grow, shrink, clear, accept. One event is one alert however many saw it.
 
-(no event) --burst >= 0.5, or >= 0.35 with isolation or night flow--> burst | boundary_valve
-           --flow shift >= 0.5-----------------------> the same, or night_flow_leak where it has grown for over six hours
-           --night flow >= 0.5-----------------------> night_flow_leak, or growth of a young event
+What the inflow raises by the slot is in `flow_events.py`.
+
+(no event) --night flow >= 0.5-----------------------> night_flow_leak, or growth of a young event; at 0.35 with the balance
 open       --excess off by a quarter-----------------> updated
            --excess gone for 12 h, or two nights-----> cleared; what stands out from the nights not before a night without it
            --open for acceptAfterDays----------------> closed: the new normal by the site's own rule
@@ -18,10 +18,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import sizes
-from models.detectors import BURST, FLOW_SHIFT, ISOLATION, NIGHT_FLOW, burst, flow_shift, night_flow
+from models.detectors import BALANCE, NIGHT_FLOW, night_flow
 from models.events import (
-    BOUNDARY_VALVE,
-    BURST_EVENT,
     CLEARED,
     CLOSED,
     CORROBORATED,
@@ -29,6 +27,8 @@ from models.events import (
     GONE,
     HOUR_MS,
     NIGHT_FLOW_LEAK,
+    OF_NIGHT,
+    PLAIN_SPREADS,
     SETTLING_MS,
     THRESHOLD,
     UPDATED,
@@ -38,6 +38,7 @@ from models.events import (
     growing_event,
     is_pressure_only,
     is_seen_at_night,
+    is_unseen_by_flow,
     note_band,
     note_scale,
     note_scores,
@@ -48,8 +49,6 @@ from models.schema import NEVER, Record, Records
 from models.state import Buffers
 
 GROWING_MS: Final = 14 * 24 * HOUR_MS  # night evidence within this time after the raise is growth, not a second leak
-SLOW_MS: Final = 2 * HOUR_MS  # flow that took longer to speak confirms what the pressures have raised
-SEEPING_MS: Final = 6 * HOUR_MS  # what grows for longer is for leak detection rather than for a crew
 RECENT_HOURS: Final = 3.0
 USUAL_HOURS: Final = 48.0
 WILD: Final = 4.0  # times the event's size: what one slot may say about it at most
@@ -57,106 +56,17 @@ CLEAR_MS: Final = 12 * HOUR_MS
 CLEAR_NIGHTS: Final = 2
 FALL_MS: Final = 6 * HOUR_MS  # twice the time that the recent excess looks back
 LESS_MS: Final = 24 * HOUR_MS  # a partial fall must last a whole day: the size of some leaks follows the pressure
-PLAIN_SPREADS: Final = 3.0  # of the night flow: an excess of so much more cannot hide in a night
 REVISE: Final = 0.25  # a revision is worth reading when the excess has changed by so much
 REVISE_MS: Final = 6 * HOUR_MS
 AMENDED: Final = 0.05  # of the loss: so much that late readings have brought is worth a revision
-SURE_SPREADS: Final = 3.0  # that a neighbour must have lost in the sum of its slots
-SURE_LEAST: Final = 0.5  # and in their mean
-VALVE_SHARE: Final = (0.5, 2.0)  # of the gain that a neighbour must have lost
-
-
-@njit(cache=False)
-def losing_neighbour(b: Buffers, p: Params, gain_m3h: float, slots: int) -> int:
-    """Series of the neighbour that lost what this DMA gained in the last `slots`, or -1 (mass conservation).
-
-    Held against as many slots before these: a leak of the neighbour's that ended yesterday is no loss of today.
-    """
-    newest, length = b.shift[0]["count"], b.shift_slots.shape[0]
-    first = newest - slots
-    before = min(first, length - 1 - slots, max(slots, 4))
-    for s in range(1, p.inflows):
-        loss = -(b.shift_rests[newest % length, s] - b.shift_rests[first % length, s]) / slots
-        if before > 0:
-            loss += (b.shift_rests[first % length, s] - b.shift_rests[(first - before) % length, s]) / before
-        # of few slots a mean says little
-        sure = b.series[s]["spread"] * max(SURE_LEAST, SURE_SPREADS / np.sqrt(slots))
-        if VALVE_SHARE[0] * gain_m3h <= loss <= VALVE_SHARE[1] * gain_m3h and loss > sure:
-            return s
-    return -1
-
-
-@njit(cache=False)
-def forget_flow(b: Buffers, slots: int) -> None:
-    """What the last `slots` have said of the inflow has been heard, and does not count again; nor has it been drift."""
-    own = b.series[0]
-    own["drift"] = min(own["drift"], flow_shift.drift_before(b.shift[0], b.shift_slots, slots))
-    burst.reset(b.row[0])
-    flow_shift.reset(b.shift[0], b.shift_slots, b.shift_rests)
-
-
-@njit(cache=False)
-def raise_burst(
-    b: Buffers, p: Params, scores: NDArray[np.float32], slot_end_ms: int, coverage: float, out: Records, count: int
-) -> int:
-    """A new burst or boundary valve when the evidence suffices and no young one explains it; returns the new count."""
-    row, shift = b.row[0], b.shift[0]
-    is_seconded = scores[ISOLATION] >= THRESHOLD or scores[NIGHT_FLOW] >= THRESHOLD
-    by_step = scores[BURST] >= THRESHOLD or (scores[BURST] >= CORROBORATED and is_seconded)
-    enough = by_step or scores[FLOW_SHIFT] >= THRESHOLD
-    slots = flow_shift.locate(shift, b.shift_slots) if enough else 0
-    if slots == 0:
-        return count
-    excess = flow_shift.excess_m3h(shift, b.shift_slots, slots)
-    for i in range(b.events.shape[0]):
-        event = b.events[i]
-        if event["type"] in (BURST_EVENT, BOUNDARY_VALVE) and slot_end_ms - event["opened_ms"] < SETTLING_MS:
-            if is_pressure_only(event):  # the flow's word on its size
-                grow(b, event, excess, scores)
-                sizes.note_shift(b, event, slots, 0.0)
-            note_scores(event, scores, row["pressure_z"])
-            forget_flow(b, slots)
-            return count
-    if excess < burst.MIN_EXCESS * b.series[0]["mean_level"]:
-        return count
-    start_ms = flow_shift.started_ms(shift, b.shift_slots, slots)
-    lasts_ms = slot_end_ms - start_ms
-    is_growing = lasts_ms > SEEPING_MS and flow_shift.is_growing(shift, b.shift_slots, slots)
-    for i in range(b.events.shape[0]):
-        event = b.events[i]
-        young = slot_end_ms - event["opened_ms"] < GROWING_MS
-        # a leak that grows does not jump: what took no longer to show is another one, and so is a step larger than the leak
-        is_growth = event["type"] == NIGHT_FLOW_LEAK and lasts_ms > SEEPING_MS
-        is_growth = is_growth and (young or event["grown"] > 0) and (is_growing or event["excess_m3h"] >= excess)
-        if is_growth or (young and is_pressure_only(event) and lasts_ms > SLOW_MS):
-            # a leak that grows faster than the nights can follow
-            before = 0.0 if is_pressure_only(event) or np.isnan(event["size_sd_m3h"]) else event["size_sd_m3h"]
-            grow(b, event, excess, scores)
-            sizes.note_shift(b, event, slots, before)
-            forget_flow(b, slots)
-            return count
-    neighbour = losing_neighbour(b, p, excess, slots)
-    is_seeping = not by_step and is_growing
-    kind = BOUNDARY_VALVE if neighbour >= 0 else NIGHT_FLOW_LEAK if is_seeping else BURST_EVENT
-    i = open_leak(b, p, kind, neighbour, -1, start_ms, slot_end_ms, excess)
-    if i < 0:
-        return count
-    event = b.events[i]
-    event["slots"] = slots
-    sizes.note_shift(b, event, slots, 0.0)
-    note_scores(event, scores, row["pressure_z"])
-    own = b.series[0]
-    note_band(event, own["value"], own["foreseen"], own["spread"], coverage, slot_end_ms)
-    note_scale(b, p, event)
-    forget_flow(b, slots)
-    return announce(b, p, event, scores, slot_end_ms, out, count)
 
 
 @njit(cache=False)
 def is_for_nights(row: Record, event: Record) -> bool:
     """True for what the nights can tell the end of, because they have seen it or it stands out from them."""
     stands_out = event["reported_m3h"] >= PLAIN_SPREADS * row["mnf_spread_m3h"]  # False while nothing is known of nights
-    return is_seen_at_night(event) or (event["type"] != FREE and not is_pressure_only(event) and stands_out)
+    is_seen = is_seen_at_night(event) and not is_unseen_by_flow(row, event)
+    return is_seen or (event["type"] != FREE and not is_unseen_by_flow(row, event) and stands_out)
 
 
 @njit(cache=False)
@@ -182,13 +92,13 @@ def count_night(row: Record, event: Record, rest_m3h: float) -> None:
 
 
 @njit(cache=False)
-def ended_tonight(events: Records, drop_m3h: float) -> int:
+def ended_tonight(row: Record, events: Records, drop_m3h: float) -> int:
     """Which of several events a night without `drop_m3h` of their flow speaks of: the one nearest in size, or, nearer still,
     all of them together (-1). What is gone of one leak must not end the other.
     """
     best, nearest, total, count = -1, np.inf, 0.0, 0
     for i in range(events.shape[0]):
-        if events[i]["type"] == FREE or is_pressure_only(events[i]):
+        if events[i]["type"] == FREE or is_unseen_by_flow(row, events[i]):
             continue
         total += events[i]["reported_m3h"]
         count += 1
@@ -209,11 +119,15 @@ def judge_night(
     excess = row["mnf_m3h"] - row["mnf_expected_m3h"]
     if np.isnan(excess):
         return count
-    ended = ended_tonight(b.events, -excess)
+    ended = ended_tonight(row, b.events, -excess)
     for i in range(b.events.shape[0]):
-        if b.events[i]["type"] != FREE and not is_pressure_only(b.events[i]) and ended in (i, -1):
+        if b.events[i]["type"] != FREE and not is_unseen_by_flow(row, b.events[i]) and ended in (i, -1):
             count_night(row, b.events[i], excess)
-    if scores[NIGHT_FLOW] < THRESHOLD or excess <= 0.0:
+    # 0 where there is no balance with customers' meters
+    is_seconded = scores[NIGHT_FLOW] >= CORROBORATED and b.balance[0]["score"] >= CORROBORATED
+    if scores[NIGHT_FLOW] < THRESHOLD:
+        excess = min(excess, b.balance[0]["excess_m3h"])  # which is less noisy
+    if (scores[NIGHT_FLOW] < THRESHOLD and not is_seconded) or excess <= 0.0:
         return count
     of = -1
     for i in range(b.events.shape[0]):
@@ -239,8 +153,9 @@ def judge_night(
     event["slots"] = b.levels.shape[1] // 7  # what a night says counts as much as a day's mean, where it is a burst's
     sizes.note_night(event, sizes.night_sd(b), True)
     note_scores(event, scores, row["pressure_z"])
+    event["scores"][BALANCE] = b.balance[0]["score"]
     note_band(event, row["mnf_m3h"], row["mnf_expected_m3h"], row["mnf_spread_m3h"], coverage, row["night_start_ms"])
-    event["at_night"] = 1
+    event["noted_of"] = OF_NIGHT
     note_scale(b, p, event)
     night_flow.consume(b.nights, row["night_shift_ms"], excess)
     return announce(b, p, event, scores, slot_end_ms, out, count)
@@ -259,11 +174,11 @@ def accept(b: Buffers, event: Record) -> None:
 
 
 @njit(cache=False)
-def fading_event(events: Records) -> int:
+def fading_event(row: Record, events: Records) -> int:
     """The open leak event whose size is nearest to a fall of the flow: the one that was probably repaired. -1: none."""
     best, nearest = -1, np.inf
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE and not is_pressure_only(events[i]):
+        if events[i]["type"] != FREE and not is_unseen_by_flow(row, events[i]):
             drop = max(events[i]["usual_m3h"], events[i]["reported_m3h"]) - events[i]["recent_m3h"]
             distance = abs(events[i]["reported_m3h"] - drop)
             if distance < nearest:
@@ -272,10 +187,10 @@ def fading_event(events: Records) -> int:
 
 
 @njit(cache=False)
-def is_any_fading(events: Records) -> bool:
+def is_any_fading(row: Record, events: Records) -> bool:
     """True while the excess of an event that the inflow has told of seems gone."""
     for i in range(events.shape[0]):
-        if events[i]["type"] != FREE and events[i]["below_ms"] != NEVER and not is_pressure_only(events[i]):
+        if events[i]["type"] != FREE and events[i]["below_ms"] != NEVER and not is_unseen_by_flow(row, events[i]):
             return True
     return False
 
@@ -285,7 +200,9 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
     """Carry every open leak event through one slot: size, loss, revision, end; returns the new count."""
     own = b.series[0]
     rest = own["z"] * own["spread"]  # what is left beside all known events
-    is_fading = is_any_fading(b.events)  # a fall of the flow that is probably the end of one says nothing of the others
+    is_fading = is_any_fading(
+        b.row[0], b.events
+    )  # a fall of the flow that is probably the end of one says nothing of the others
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] == FREE:
@@ -321,7 +238,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
             count = emit(event, UPDATED, slot_end_ms, out, count)
     if np.isnan(rest):
         return count
-    return fade(b, p, fading_event(b.events), slot_end_ms, out, count)
+    return fade(b, p, fading_event(b.row[0], b.events), slot_end_ms, out, count)
 
 
 @njit(cache=False)
@@ -378,7 +295,7 @@ def fade(b: Buffers, p: Params, fading: int, slot_end_ms: int, out: Records, cou
     """Clear the fading event once its excess has been gone long enough, or make it smaller; returns the new count."""
     for i in range(b.events.shape[0]):
         event = b.events[i]
-        if event["type"] == FREE or is_pressure_only(event):
+        if event["type"] == FREE or is_unseen_by_flow(b.row[0], event):
             continue
         if event["below_ms"] == NEVER and event["less_ms"] == NEVER:
             event["drift_m3h"] = b.series[0]["drift"]

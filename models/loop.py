@@ -19,9 +19,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models import calibration, night_level, sizes
+from models.balance_events import conclude_balance, observe_balance
 from models.borrow import borrowed
 from models.calendar import BESIDE, CLOCK_CHANGE, UNUSUAL, day_of
 from models.detectors import (
+    BALANCE,
     BURST,
     FLOW_SHIFT,
     ISOLATION,
@@ -33,12 +35,13 @@ from models.detectors import (
     isolation,
     night_flow,
 )
-from models.events import is_any_leak_open, is_unsettled, known_excess
+from models.events import is_any_leak_open, is_any_leak_seen, is_unsettled, known_excess
 from models.faults import judge_meters, watch_meters
 from models.features import slot_features
+from models.flow_events import raise_burst
 from models.forest import Forest
 from models.gaps import missing_flows, note_gap
-from models.lifecycle import follow, judge_night, raise_burst
+from models.lifecycle import follow, judge_night
 from models.meters import net_inflow, partial_inflow
 from models.numbers import numbered
 from models.params import Params
@@ -114,7 +117,7 @@ def detect(
     """Run every detector on this slot and calibrate its statistic into `scores`; True when a night was closed."""
     row = b.row[0]
     night_over = False
-    scores[NIGHT_FLOW] = 0.0
+    scores[NIGHT_FLOW] = scores[PRESSURE_STEP] = scores[PRESSURE_TREND] = scores[BALANCE] = 0.0
     statistics[:] = np.nan
     # a holiday's night is no weekday's, and when the clock changes the window lasts an hour less or more
     in_window = p.night_start_min <= minute < p.night_end_min and kind <= BESIDE
@@ -159,7 +162,7 @@ def begin_slot(b: Buffers, p: Params, day: int) -> bool:
         return False
     is_over = row["day"] != NEVER
     if row["day"] != NEVER:
-        quiet = not is_any_leak_open(b.events)
+        quiet = not is_any_leak_seen(row, b.events)
         for d in range(b.calibrations.shape[0]):
             calibration.end_day(b.calibrations[d], p.return_days, quiet)
         night_level.end_day(
@@ -256,7 +259,11 @@ def close_slots(
         night_over = detect(
             b, p, forest, out["features"], out["scores"], out["statistics"], end_ms - p.slot_ms, day, minute, kind, known
         )
-        out["scores"][PRESSURE_STEP] = out["scores"][PRESSURE_TREND] = 0.0
+        balanced = (
+            observe_balance(b, p, out["scores"], out["statistics"], end_ms, night_over)
+            if b.balance_days.shape[0] > 0
+            else NEVER
+        )
         said = (-1, -1, -1, 0)
         if b.loggers.shape[0] > 0:
             width = (
@@ -264,9 +271,8 @@ def close_slots(
             )  # no night of theirs says anything
             said = observe_pressure(b, p, out["scores"], out["statistics"], end_ms, day, minute, width, is_new_day)
         note_detection(b, out, end_ms, coverage)
-        written += 1
 
-        before = count
+        written, before = written + 1, count
         for d in range(past.shape[0]):
             past[d, 0], past[d, 1] = b.calibrations[d]["mean"], b.calibrations[d]["days"]
         count = raise_burst(b, p, out["scores"], end_ms, coverage, transitions, count)
@@ -277,10 +283,12 @@ def close_slots(
             count = conclude_pressure(
                 b, p, out["scores"], said, end_ms, minute, kind < UNUSUAL, coverage, transitions, before, count
             )
+        if b.balance_days.shape[0] > 0:
+            count = conclude_balance(b, p, out["scores"], balanced, end_ms, coverage, transitions, before, count)
         for d in range(past.shape[0]):  # since `before` only an alarm has taught a calibration anything
             own = b.calibrations[d]
             out["alarmed"][d] = 0 if own["mean"] == past[d, 0] else (1 if own["days"] > past[d, 1] else 2)
-        out["leak_open"] = is_any_leak_open(b.events)
+        out["leak_open"] = is_any_leak_seen(row, b.events)
         learn_all(b, p, slot, spread_bin, kind, known_excess(b.events), end_ms)
     return written, count
 

@@ -198,24 +198,33 @@ def begin(level: Record, nights: Records, day: int, shifts: NDArray[np.float64],
 
 
 @njit(cache=False)
-def learn_night(level: Record, night: Record, shift: float, noise: float) -> None:
-    """One step of the filter with one night, whose surprise counts as at most three standard deviations."""
-    rise = 0.0
-    if not np.isnan(night["season_m3h"]):
-        if np.isnan(level["usual_use_m3h"]):
-            level["usual_use_m3h"] = night["season_m3h"]
-        rise = night["season_m3h"] - level["usual_use_m3h"]
+def take_value(level: Record, value_m3h: float, rise: float, noise: float) -> None:
+    """One step of the filter of level and share: `value_m3h` = level + share * `rise` + noise, a standard deviation.
+
+    `level`: a record with these fields. A surprise counts as at most three standard deviations.
+    """
     of_level = level["level_variance"] + rise * level["covariance"]
     of_share = level["covariance"] + rise * level["share_variance"]
     variance = of_level + rise * of_share + noise * noise
     limit = SURPRISE * np.sqrt(variance)
-    surprise = night["mnf_m3h"] - shift - level["level_m3h"] - level["share"] * rise
+    surprise = value_m3h - level["level_m3h"] - level["share"] * rise
     surprise = min(max(surprise, -limit), limit)
     level["level_m3h"] += of_level / variance * surprise
     level["share"] += of_share / variance * surprise
     level["level_variance"] -= of_level * of_level / variance
     level["covariance"] -= of_level * of_share / variance
     level["share_variance"] -= of_share * of_share / variance
+
+
+@njit(cache=False)
+def learn_night(level: Record, night: Record, shift: float, noise: float) -> None:
+    """Take one night in."""
+    rise = 0.0
+    if not np.isnan(night["season_m3h"]):
+        if np.isnan(level["usual_use_m3h"]):
+            level["usual_use_m3h"] = night["season_m3h"]
+        rise = night["season_m3h"] - level["usual_use_m3h"]
+    take_value(level, night["mnf_m3h"] - shift, rise, noise)
 
 
 @njit(cache=False)

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detectors import DETECTORS, PRESSURE_STEP, PRESSURE_TREND
+from models.balance import MIN_CUSTOMERS
+from models.detectors import BALANCE, DETECTORS, PRESSURE_STEP, PRESSURE_TREND
 from models.network import Site, longest_lateness_minutes
 from models.pairs import MIN_LOGGERS
 from models.schema import Records
@@ -69,10 +70,13 @@ def channel_rows(site: Site, dma: str) -> tuple[list[int], list[int]]:
 def speaking(site: Site, dma: str) -> tuple[str, ...]:
     """Detectors that may raise an event of the DMA by themselves, and so share its alert budget.
 
-    The two that compare loggers with each other never speak where there are too few, and the forest never alone.
+    The two that compare loggers with each other never speak where there are too few, nor does the balance where there are
+    too few customer meters, and the forest never alone.
     """
     loggers = sum(site.meters[row].kind == "pressure" and site.meters[row].dma == dma for row in site.channels(dma))
-    mute = () if loggers >= MIN_LOGGERS else (PRESSURE_STEP, PRESSURE_TREND)
+    customers = sum(site.meters[row].is_customer for row in site.channels(dma))
+    mute: tuple[int, ...] = () if loggers >= MIN_LOGGERS else (PRESSURE_STEP, PRESSURE_TREND)
+    mute += () if customers >= MIN_CUSTOMERS else (BALANCE,)
     return tuple(d.name for number, d in enumerate(DETECTORS) if d.raises_alone and number not in mute)
 
 

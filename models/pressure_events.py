@@ -23,13 +23,18 @@ from models.events import (
     CLEARED,
     CORROBORATED,
     DAY_MS,
+    DRIFTING,
     FREE,
     HOUR_MS,
+    METER_FAULT,
     NIGHT_FLOW_LEAK,
+    OF_NIGHT,
+    OF_SLOT,
     RAISED,
     SETTLING_MS,
     THRESHOLD,
     UPDATED,
+    begin,
     emit,
     flow_word,
     is_pressure_only,
@@ -38,6 +43,7 @@ from models.events import (
     note_scores,
 )  # fmt: skip
 from models.kernels import window_median
+from models.lone_loggers import DUE, QUIET, TOLD
 from models.params import Params
 from models.reopen import forget_days, open_leak, remember
 from models.schema import NEVER, Record, Records
@@ -148,7 +154,7 @@ def judge_pressure(
         growing = -1
     for is_trend in range(2):
         most = growing if is_trend else sudden
-        if most < 0:
+        if most < 0 or b.lone[most]["state"] == TOLD:  # a logger that drifts is no witness
             continue
         logger = b.loggers[most]
         if is_trend and np.isnan(logger["days"][0]):  # the step that it heard of in this slot has made it forget
@@ -187,7 +193,7 @@ def judge_pressure(
         event["slots"] = slots
         sizes.note_first(b, event, slots)
         note_band(event, observed, expected, spread, coverage, noted_ms)
-        event["at_night"] = is_trend
+        event["noted_of"] = OF_NIGHT if is_trend else OF_SLOT
         note_scale(b, p, event)
         count = announce_pressure(b, p, event, scores, is_shared, slot_end_ms, out, count)
     return count
@@ -212,6 +218,25 @@ def follow_pressure(b: Buffers, slot_end_ms: int, out: Records, count: int) -> i
             count = emit(event, CLEARED, slot_end_ms, out, count)
             remember(b, event)
             event["type"] = FREE
+    return count
+
+
+@njit(cache=False)
+def tell_drifts(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
+    """Raise the fault of each logger that was found to drift; returns the new count."""
+    for i in range(b.lone.shape[0]):
+        lone, channel = b.lone[i], p.pressure_channel[i]
+        event = b.faults[channel]
+        if lone["state"] == TOLD and (event["type"] == FREE or event["cause"] != DRIFTING):
+            lone["state"], lone["days"], lone["sign"] = QUIET, 0, 0  # accepted as it is
+        if lone["state"] == DUE and event["type"] == FREE and p.facts[channel]["is_home"]:
+            begin(event, METER_FAULT, lone["since_ms"], slot_end_ms, 0.0)
+            event["channel"], event["cause"], event["score"] = channel, DRIFTING, 1.0
+            event["observed"], event["expected"] = lone["shift_kpa"], 0.0
+            event["lower"] = event["upper"] = np.nan
+            event["slots"] = (slot_end_ms - lone["since_ms"]) // DAY_MS
+            count = emit(event, RAISED, slot_end_ms, out, count)
+            lone["state"] = TOLD
     return count
 
 

@@ -15,7 +15,7 @@ from models.detectors import PRESSURE_STEP, PRESSURE_TREND, pressure_step, press
 from models.events import is_any_leak_open, known_excess
 from models.meters import watch_flat
 from models.params import Params
-from models.pressure_events import follow_pressure, judge_pressure, refresh_after
+from models.pressure_events import follow_pressure, judge_pressure, refresh_after, tell_drifts
 from models.schema import Records
 from models.state import PRIOR_DAYS, Buffers
 
@@ -70,7 +70,9 @@ def observe_pressure(
                 b.loggers, b.series, p.inflows, slot_end_ms - p.slot_ms, 3.0 * level
             )
         elif is_new:
-            statistic, growing, days = pressure_trend.update(b.loggers, b.nights, day - 1, level)
+            statistic, growing, days = pressure_trend.update(
+                b.loggers, b.lone, b.nights, day - 1, slot_end_ms - p.slot_ms, level
+            )
         if p.silent[detector]:
             statistic = np.nan
         calibration.observe(own, statistic)
@@ -101,6 +103,7 @@ def conclude_pressure(
     """
     count = judge_pressure(b, p, scores, said, slot_end_ms, coverage, out, count)
     count = follow_pressure(b, slot_end_ms, out, count)
+    count = tell_drifts(b, p, slot_end_ms, out, count)
     teach = usual and not is_any_leak_open(b.events)
     pairs.learn_slot(b.loggers, minute // 60, p.slot_hours, usual, teach)
     if (minute + p.slot_ms // MINUTE_MS) % 60 == 0:

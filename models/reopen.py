@@ -95,6 +95,7 @@ def open_again(b: Buffers, row: int, start_ms: int, now_ms: int, excess_m3h: flo
             event["excess_m3h"] = event["recent_m3h"] = event["usual_m3h"] = event["night_m3h"] = excess_m3h
             event["fell_m3h"] = event["slot_spread_m3h"] = 0.0
             event["size_sd_m3h"] = np.nan
+            event["unmetered"], event["metered_days"] = 0.0, 0
             event["logger"] = event["second_logger"] = -1
             event["lost_m3"] += max(excess_m3h, 0.0) * (now_ms - start_ms) / HOUR_MS
             drop_night(b)

@@ -155,15 +155,22 @@ def close_due(
 
 @njit(cache=False, forceinline=True)
 def count(
-    customers: Records, use: Records, i: int, reading: Record, newest_ms: int, lateness_ms: int, frontier_ms: int
+    customers: Records,
+    use: Records,
+    metered: Records,
+    i: int,
+    reading: Record,
+    newest_ms: int,
+    lateness_ms: int,
+    frontier_ms: int,
 ) -> bool:
-    """Note the reading (READING) of customer meter `i` in its CUSTOMER and its USE; whether it is late."""
+    """Note the reading (READING) of customer meter `i` in its CUSTOMER, USE and METERED; whether it is late."""
     customer, time_ms = customers[i], reading["time_ms"]
     is_late = newest_ms != NEVER and time_ms < newest_ms - lateness_ms
     customer["readings"] += 1
     customer["late"] += is_late
     customer["latest_ms"] = max(customer["latest_ms"], time_ms)
-    note_use(use[i], reading, frontier_ms)
+    note_use(use[i], metered, i, reading, frontier_ms)
     return is_late
 
 
@@ -196,6 +203,7 @@ def admit(
     channels: Records,
     customers: Records,
     use: Records,
+    metered: Records,
     heard: NDArray[np.int64],
     pending: Records,
     waiting: int,
@@ -214,7 +222,7 @@ def admit(
     foreign; how many are late; and the frontier (end of the newest closed slot) before the first one and after the last.
     """
     readings, lookup, facts, channels = borrowed((readings, lookup, facts, channels))
-    customers, use, heard, pending = borrowed((customers, use, heard, pending))
+    customers, use, metered, heard, pending = borrowed((customers, use, metered, heard, pending))
     believed = channels["believed_ms"]
     frontier_ms = began_ms = row[0]["frontier_ms"]
     newest = newest_of_others(believed)
@@ -234,7 +242,9 @@ def admit(
         c, time = lookup[k]["channel"], reading["time_ms"]
         frontiers_ms[done] = frontier_ms
         if c >= channels.shape[0]:
-            is_late = count(customers, use, c - channels.shape[0], reading, newest, facts[c]["lateness_ms"], frontier_ms)
+            is_late = count(
+                customers, use, metered, c - channels.shape[0], reading, newest, facts[c]["lateness_ms"], frontier_ms
+            )
             verdicts[done] = LATE if is_late else COUNTED
             late, accepted = late + is_late, accepted + (not is_late)
             done += 1

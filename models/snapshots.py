@@ -28,9 +28,10 @@ from models.wire import FOREIGN, brief, shown
 FORMAT: Final = 7
 READABLE: Final = (2, 3, 4, 5, 6, 7)
 
-SINCE_7: Final[tuple[str, ...]] = ("past", "sizing")
-EVENT_SINCE_7: Final[tuple[str, ...]] = (
-    "opened_ms", "size_sd_m3h", "slot_spread_m3h", "largest_m3h", "night_m3h", "fell_m3h", "grown", "noted_ms", "at_night",
+SINCE_7: Final = ("past", "sizing", "lone", "metered", "balance", "balance_days")
+EVENT_SINCE_7: Final = (
+    "opened_ms", "size_sd_m3h", "slot_spread_m3h", "largest_m3h", "night_m3h", "fell_m3h", "grown", "noted_ms", "noted_of",
+    "unmetered", "metered_days",
 )  # fmt: skip
 SINCE_6: Final = ("shift", "shift_slots", "shift_rests")
 SINCE_5: Final = ("night_level", "loggers", "logger_cov")

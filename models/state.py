@@ -7,12 +7,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.balance import new_balance
 from models.calibration import CALIBRATION
 from models.clocks import new_clocks
 from models.customers import new_use
 from models.detectors import DETECTORS
 from models.detectors.flow_shift import new_shift
 from models.features import FEATURES
+from models.lone_loggers import new_lone
 from models.night_level import new_night_level, new_nights
 from models.pairs import new_loggers
 from models.profile import SERIES, SPREAD_BINS
@@ -57,7 +59,7 @@ CUSTOMER = np.dtype(
 )
 """One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109.
 
-What it uses is in a USE of 86 bytes beside it."""
+What it uses is in a USE of 86 bytes beside it, and for the balance in a METERED of 164."""
 
 ROW = np.dtype(
     [
@@ -122,7 +124,7 @@ EVENT = np.dtype(
         ("upper", "<f8"),
         ("coverage", "<f4"),
         ("noted_ms", "<i8"),  # end of the slot that was observed, or start of the night; NEVER where it is not known
-        ("at_night", "u1"),  # 1 where the metric is the minimum night flow, 0 where it is a slot's net inflow
+        ("noted_of", "u1"),  # what the metric is of: OF_SLOT, OF_NIGHT or OF_BALANCE of events.py
         ("pressure_z", "<f4"),  # NaN where there are no loggers
         ("mean_m3h", "<f8"),  # the DMA's mean inflow when raised
         ("ndf_h", "<f8"),  # night-day factor when raised, h/day
@@ -130,6 +132,8 @@ EVENT = np.dtype(
         ("second_logger", "<i4"),  # and the next, or -1
         ("fall_kpa", "<f8"),  # how far it fell below what the others say
         ("fall_ms", "<i8"),  # since when
+        ("unmetered", "<f8"),  # share of it that customers' meters don't show, mean of so many days
+        ("metered_days", "<i4"),
     ]
 )
 """An open event, of the network or of a meter; the same record, copied, is a transition."""
@@ -157,7 +161,7 @@ DETECTION = np.dtype(
         ("scores", "<f4", (len(DETECTORS),)),  # 0.5 is the threshold
         ("statistics", "<f8", (len(DETECTORS),)),  # what the scores were made of, NaN where a detector was silent
         ("alarmed", "u1", (len(DETECTORS),)),  # 1: its calibration has learned an alarm of this slot; 2: by a fixed share
-        ("leak_open", "?"),  # a leak event is open at the end of the slot
+        ("leak_open", "?"),  # a leak event that the inflow shows is open at the end of the slot
     ]
 )
 """One closed slot; published to detections.v1 but for `INNER`."""
@@ -197,6 +201,10 @@ class Buffers(NamedTuple):
     gaps: Records  # (96,) GAP
     loggers: Records  # (L + 1,) LOGGER: pressure loggers and the inflow; none with fewer than five loggers, as below
     logger_cov: NDArray[np.float64]  # (L + 1, L + 1)
+    lone: Records  # (L,) LONE_LOGGER
+    metered: Records  # (customer meters,) METERED; none with fewer than ten customer meters, as below
+    balance: Records  # (1,) BALANCE
+    balance_days: Records  # (56,) BALANCE_DAY
 
 
 def new_buffers(
@@ -222,6 +230,7 @@ def new_buffers(
     gaps = np.zeros(GAPS, GAP)
     gaps["slot_end_ms"] = NEVER
     compared, covariances = new_loggers(loggers)
+    balance, balance_days, metered = new_balance(customers)
     shift, shift_slots, shift_rests = new_shift(slot_minutes, inflows)
     return Buffers(
         row=row,
@@ -254,6 +263,10 @@ def new_buffers(
         gaps=gaps,
         loggers=compared,
         logger_cov=covariances,
+        lone=new_lone(len(compared)),
+        metered=metered,
+        balance=balance,
+        balance_days=balance_days,
     )
 
 

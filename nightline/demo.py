@@ -54,6 +54,8 @@ PLANTS = {
 REASONS = {
     "mnf_above_band": "night flow above its band",
     "inflow_above_band": "inflow above its band",
+    "unmetered_above_band": "more than customers' meters show",
+    "customers_use_it": "customers' meters show it",
     "pressure_below_neighbours": "a logger below the others",
     "isolation_forest": "unusual as a whole",
     "neighbour_lost_flow": "a neighbour lost the same flow",
@@ -73,6 +75,7 @@ REASONS = {
     "spikes_gone": "no more wild values",
     "clock_shifted": "the day is displaced",
     "clock_right": "the day is as usual",
+    "drifting": "moves against its neighbours",
     "never_at_rest": "water runs day and night",
     "comes_to_rest": "water comes to rest",
     "excess_gone": "the excess is gone",

@@ -18,6 +18,10 @@ to = "A"
 id = "p"
 kind = "pressure"
 dma = "A"
+[[meter]]
+id = "house"
+kind = "flow"
+dma = "A"
 """
 """Kernels are compiled for types, not for sizes: any site will do."""
 

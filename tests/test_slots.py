@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.balance import new_balance
 from models.customers import new_use
 from models.params import FACTS, LOOKUP
 from models.schema import BAD, BATTERY, FLOW, LEVEL, NEVER, READING, REGISTER
@@ -72,8 +73,8 @@ def admitted(channel, time_ms, waited, lateness, heard=None, room=2):
         if waiting == len(pending):
             pending = np.concatenate([pending, np.zeros(room, PENDING)])
         done, waiting, good, bad, began, frontier = admit(
-            block, done, lookup, facts, longest, SLOT, row, channels, customers, new_use(len(customers)), heard,
-            pending, waiting, verdicts, frontiers,
+            block, done, lookup, facts, longest, SLOT, row, channels, customers, new_use(len(customers)),
+            new_balance(0)[2], heard, pending, waiting, verdicts, frontiers,
         )  # fmt: skip
         accepted, late = accepted + good, late + bad
         assert frontier == row["frontier_ms"][0] >= began
@@ -212,7 +213,8 @@ def test_readings_of_other_meters_and_of_batteries_are_passed_over():
     row["frontier_ms"] = NEVER
     heard, pending, customers = np.zeros((6, 2), np.int64), np.zeros(4, PENDING), np.zeros(0, CUSTOMER)
     found = admit(
-        block, 0, lookup_of(waited), facts_of(waited, 0), 0, SLOT, row, channels, customers, new_use(0), heard, pending,
+        block, 0, lookup_of(waited), facts_of(waited, 0), 0, SLOT, row, channels, customers, new_use(0), new_balance(0)[2],
+        heard, pending,
         0, verdicts, frontiers,
     )  # fmt: skip
     assert verdicts.tolist() == [OPEN, OPEN, FOREIGN, FOREIGN]

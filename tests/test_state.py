@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.balance import BALANCE_DAY, DAYS, METERED
 from models.engine import Engine
 from models.network import parse_site
 from models.schema import NEVER
@@ -187,4 +188,6 @@ def test_a_state_of_format_2_with_readings_of_a_meter_that_is_not_there_is_refus
 def test_a_customer_meter_adds_little_to_a_state():
     town = NETWORK_TOML + "".join(f'[[meter]]\nid = "c{n}"\nkind = "flow"\ndma = "A"\n' for n in range(500))
     sizes = [len(Engine(parse_site(SITE_TOML, text), "A").snapshot()) for text in (NETWORK_TOML, town)]
-    assert sizes[1] - sizes[0] == pytest.approx(500 * (24 + 90), abs=10)
+    of_the_dma = DAYS * BALANCE_DAY.itemsize
+    assert sizes[1] - sizes[0] == pytest.approx(500 * (24 + 90 + METERED.itemsize) + of_the_dma, abs=20)
+    assert METERED.itemsize <= 164

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from models.detectors.balance import DETECTOR as BALANCE_DETECTOR
 from models.detectors.burst import DETECTOR as BURST_DETECTOR
 from models.detectors.flow_shift import DETECTOR as FLOW_SHIFT_DETECTOR
 from models.detectors.isolation import DETECTOR as ISOLATION_DETECTOR
@@ -24,5 +25,6 @@ DETECTORS: Final[tuple[Detector, ...]] = (
     PRESSURE_STEP_DETECTOR,
     PRESSURE_TREND_DETECTOR,
     FLOW_SHIFT_DETECTOR,
+    BALANCE_DETECTOR,
 )
-NIGHT_FLOW, BURST, ISOLATION, PRESSURE_STEP, PRESSURE_TREND, FLOW_SHIFT = numbered(len(DETECTORS))
+NIGHT_FLOW, BURST, ISOLATION, PRESSURE_STEP, PRESSURE_TREND, FLOW_SHIFT, BALANCE = numbered(len(DETECTORS))

@@ -1,7 +1,7 @@
 """Isolation forest on scale-free features: is this slot unlike this site's own past? Silent without a model bundle.
 
 Liu, Ting, Zhou (2008). A forest has no direction, so only slots with more flow than expected count; alone it never
-raises an event, it lets weaker burst evidence through and speaks for or against (see `lifecycle.py`).
+raises an event, it lets weaker burst evidence through and speaks for or against (see `flow_events.py`).
 """
 
 from __future__ import annotations

@@ -15,10 +15,12 @@ import numpy as np
 from numba import njit
 
 from models.detectors.kind import Detector
+from models.lone_loggers import SURE, is_lone, mean_shift, note_lone
 from models.pairs import rebase
 from models.schema import Record, Records
 
 DETECTOR: Final = Detector("pressure_trend", prior_mean=3.5, prior_sd=1.0)
+DAY_MS: Final = 86_400_000
 RUN_DAYS: Final = 10
 LEAST_DAYS: Final = 2
 SPREAD_FLOOR: Final = 1e-4  # of the mean pressure, for the mean of a day
@@ -64,17 +66,23 @@ def nights_word(nights: Records, day: int, days: int) -> float:
 
 
 @njit(cache=False)
-def update(loggers: Records, nights: Records, day: int, level: float) -> tuple[float, int, int]:
+def update(loggers: Records, lone: Records, nights: Records, day: int, end_ms: int, level: float) -> tuple[float, int, int]:
     """Statistic of `day`, which is over, NaN when it can't tell; the logger it speaks of, and the days since the start.
 
     A rise that passes `level`, the threshold, was a repair that nobody had told of: what it left is usual from here on.
+    What one logger shows alone is its own drift, and speaks neither of a leak nor of a repair. `lone` (L,) LONE_LOGGER.
     """
     best, most, length, rise = np.nan, -1, 0, 0.0
     for i in range(loggers.shape[0] - 1):
         fall, days = evidence(loggers[i], -1.0)
+        risen, risen_days = evidence(loggers[i], 1.0)
+        if max(fall, risen) >= SURE:
+            sign, run = (-1, days) if fall >= risen else (1, risen_days)
+            if is_lone(loggers, i, run):
+                note_lone(lone[i], sign, mean_shift(loggers[i], run), day, end_ms - run * DAY_MS)
+                continue
         if not np.isnan(fall) and not fall <= best:
             best, most, length = fall, i, days
-        risen, _ = evidence(loggers[i], 1.0)
         if risen > rise:
             rise = risen
     if rise <= best and nights_word(nights, day, length) > NIGHTS_FELL_Z:
