@@ -187,7 +187,7 @@ def test_a_single_slot_is_not_said_to_be_outside_its_band_when_it_is_not():
 
 
 def test_a_burst_is_called_a_step_only_where_that_has_been_looked_at():
-    """A long one that the step detector has not seen was raised because its flow does not grow (`flow_events.raise_burst`)."""
+    """A long one that the step detector has not seen was raised because its flow does not grow (`flow_events.py`)."""
     late = {"detected_ms": START + 9 * HOUR_MS, "updated_ms": START + 9 * HOUR_MS}
     assert "within 1 h" in words(explained("burst", RAISED), "why_not")
     assert "has not crept up" in words(explained("burst", RAISED, scores="pressures", **late), "why_not")
