@@ -6,8 +6,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.detectors import BURST, PRESSURE_STEP
 from models.engine import Engine
+from models.events import BOUNDARY_VALVE, BURST_EVENT, FREE
 from models.network import Site, parse_site
+from models.params import params_of
+from models.reopen import same_leak
+from models.state import new_buffers
+from streams.topics import ALERTS, OPEN_ALERTS
+from streams.watcher import alert_messages
 from tests.synthetic import DAY, NETWORK_TOML, SITE_TOML, SLOT_MS, START_MS, daily, make_site, readings, run, step_between
 from training.detector_law import Days
 
@@ -64,6 +71,14 @@ def test_a_leak_that_faded_and_comes_back_is_the_same_alert_open_again(faded):
     assert "复现" in back.title.zh
 
 
+def test_it_is_among_the_open_alerts_again_under_the_same_key(faded):
+    back = next(alert for alert in faded if "reopened" in alert.reasons)
+    messages = [message for alert in (faded[0], back) for message in alert_messages(alert, "testville")]
+    assert len({message.key for message in messages}) == 1
+    assert [message.dataset for message in messages] == [ALERTS, OPEN_ALERTS] * 2
+    assert b'"state":"active"' in messages[-1].value
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_new_leak_after_a_repair_is_a_new_alert(seed):
     alerts = alerts_of(REPAIRED, seed=seed)
@@ -93,6 +108,53 @@ def test_a_restart_between_clearing_and_reopening_leaves_no_trace(faded, share):
     second.restore(first.snapshot())
     alerts += second.step(block[cut:]).alerts
     assert [msgspec.json.encode(alert) for alert in alerts] == [msgspec.json.encode(alert) for alert in faded]
+
+
+DAY_MS = 86_400_000
+ENDED = START_MS + 30 * DAY_MS
+BY_FLOW, BY_PRESSURE = {BURST: 0.9}, {PRESSURE_STEP: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("old", "said", "evidence", "is_same"),
+    [
+        ({"fell_m3h": 2.0}, BY_FLOW, {"days": 9.0}, True),
+        ({"fell_m3h": 2.0}, BY_FLOW, {"days": 15.5}, False),  # forgotten
+        ({"fell_m3h": 2.0}, BY_FLOW, {"days": 9.0, "excess": 21.0}, False),
+        ({"fell_m3h": 9.0}, BY_FLOW, {"days": 9.0}, False),
+        ({"fell_m3h": 9.0}, BY_FLOW, {"days": 0.9}, True),
+        ({"fell_m3h": 9.0}, BY_FLOW, {"days": 0.9, "excess": 4.0}, False),
+        ({"fell_m3h": 2.0}, BY_FLOW, {"days": 9.0, "kind": BOUNDARY_VALVE, "neighbour": 1}, False),
+        ({"type": BOUNDARY_VALVE, "neighbour": 1}, BY_FLOW, {"kind": BOUNDARY_VALVE, "neighbour": 1}, True),
+        (
+            {"fell_m3h": 2.0, "type": BOUNDARY_VALVE, "neighbour": 1},
+            BY_FLOW,
+            {"kind": BOUNDARY_VALVE, "neighbour": 2},
+            False,
+        ),
+        ({"fell_m3h": 2.0, "logger": 3}, BY_FLOW, {"logger": 3, "excess": 0.0}, True),
+        ({"fell_m3h": 2.0, "logger": 3}, BY_FLOW, {"logger": 4, "excess": 0.0}, False),
+        ({"fell_m3h": 9.0, "logger": 3}, BY_FLOW, {"logger": 3, "days": 0.9}, False),
+        ({"logger": 3}, BY_PRESSURE, {"logger": 3, "days": 0.9}, True),  # what pressures alone had shown
+        ({"logger": 3}, BY_PRESSURE, {"logger": 3, "days": 1.1}, False),
+        ({"logger": 3}, BY_PRESSURE, {"logger": 4, "days": 0.9}, False),
+        ({"logger": 3}, BY_PRESSURE, {"days": 0.9}, False),  # of the flow, which had not seen it
+        ({"type": FREE}, BY_FLOW, {}, False),
+    ],
+)
+def test_which_evidence_belongs_to_a_leak_that_was_over(old, said, evidence, is_same):
+    b, p = new_buffers(3, 0, 3, 1, 15, 240), params_of(make_site(), "B")
+    event = b.past[4]
+    event["type"], event["neighbour"], event["ended_ms"] = BURST_EVENT, -1, ENDED
+    event["largest_m3h"], event["updated_ms"] = 10.0, ENDED + DAY_MS // 2
+    for name, value in old.items():
+        event[name] = value
+    for detector, score in said.items():
+        event["scores"][detector] = score
+    of = {"kind": BURST_EVENT, "neighbour": -1, "logger": -1, "days": 5.0, "excess": 9.0} | evidence
+    start_ms = ENDED + int(of["days"] * DAY_MS)
+    found = same_leak.py_func(b, p, of["kind"], of["neighbour"], of["logger"], start_ms, start_ms + 1000, of["excess"])
+    assert found == (4 if is_same else -1)
 
 
 def test_thresholds_are_learned_again_to_the_bit_where_a_leak_came_back():
