@@ -21,6 +21,7 @@ from models.events import (
     OF_METERS,
     OF_NIGHT,
     OF_SLOT,
+    STUCK,
     THRESHOLD,
     is_back,
 )  # fmt: skip
@@ -139,15 +140,15 @@ def _of_leak(
         fall=fall,
         work=work,
         estimate=estimate(site, transition, is_of_pressures=fall is not None and fall.is_alone),
+        metered=explain_balance.metered(transition, dma),
+        stuck=meters[int(transition["channel"])].id if transition["cause"] == STUCK else None,
         silent=frozenset(silent),
     )
     by_pressure = fall if fall and fall.is_alone else None
-    balance = explain_balance.metered(transition, dma)
-    why = explain_why.speaks_for(facts) + balance.speaks_for
-    against = explain_why.speaks_against(facts) + balance.against
+    why, against = explain_why.speaks_for(facts), explain_why.speaks_against(facts)
     return Said(
-        title=by_pressure.title if by_pressure else balance.title or _title(facts),
-        reasons=_reasons(transition) + ["customers_use_it"] * balance.is_demand,
+        title=by_pressure.title if by_pressure else _title(facts),
+        reasons=_reasons(facts),
         severity=_severity(transition),
         confidence=_confidence(transition),
         evidence=Evidence(
@@ -206,12 +207,17 @@ def _confidence(transition: Any) -> float:
     return round(min(max(value, LEAST_CONFIDENCE), 0.99), 3)
 
 
-def _reasons(transition: Any) -> list[str]:
+def _reasons(facts: LeakFacts) -> list[str]:
     """Machine-readable reasons, most important first."""
+    transition = facts.transition
     change, kind, scores = transition["change"], transition["type"], transition["scores"]
     reasons = ["reopened"] if is_back(transition) else []
     if change == CLOSED:
         reasons.append("accepted_as_normal")
+    elif facts.stuck:
+        reasons.append("meter_stuck")
+    elif facts.metered.is_demand:
+        reasons.append("customers_use_it")
     elif change == CLEARED:
         reasons.append("excess_gone")
     if scores[NIGHT_FLOW] >= THRESHOLD:
@@ -236,20 +242,10 @@ def _reasons(transition: Any) -> list[str]:
 
 def _title(facts: LeakFacts) -> Sentence:
     """One sentence in English and in Chinese."""
-    said = {"dma": facts.dma, "excess": flow(float(facts.transition["excess_m3h"])), "neighbour": facts.neighbour}
-    if facts.change == CLEARED:
-        return both("{dma} is back to normal after {excess} too much", "{dma} 恢复正常（此前多出 {excess}）", **said)
-    if facts.change == CLOSED:
-        return both("{excess} extra in {dma} is taken as the new normal", "{dma} 多出的 {excess} 已视为新的常态", **said)
+    if facts.stuck or facts.change in (CLEARED, CLOSED):
+        return _title_of_end(facts)
+    said = _named(facts)
     again, once_more = ("again ", "再次") if is_back(facts.transition) else ("", "")
-    if again and facts.kind != BOUNDARY_VALVE:
-        return both(
-            "The leak in {dma} is back: {excess} above normal again", "{dma} 漏损复现：流量再次高于正常 {excess}", **said
-        )
-    if facts.kind == NIGHT_FLOW_LEAK:
-        return both(
-            "Night flow in {dma} is {excess} above normal: likely leak", "{dma} 夜间流量高于正常 {excess}：疑似漏损", **said
-        )
     if facts.kind == BOUNDARY_VALVE:
         return both(
             "{dma} {again}takes {excess} that {neighbour} no longer gets: likely an open boundary valve",
@@ -257,4 +253,35 @@ def _title(facts: LeakFacts) -> Sentence:
             **said,
             again=Sentence(en=again, zh=once_more),
         )
+    if again:
+        return both(
+            "The leak in {dma} is back: {excess} above normal again", "{dma} 漏损复现：流量再次高于正常 {excess}", **said
+        )
+    if facts.metered.title:
+        return facts.metered.title
+    if facts.kind == NIGHT_FLOW_LEAK:
+        return both(
+            "Night flow in {dma} is {excess} above normal: likely leak", "{dma} 夜间流量高于正常 {excess}：疑似漏损", **said
+        )
     return both("Burst likely in {dma}: inflow {excess} above expected", "{dma} 疑似爆管：流量高于预期 {excess}", **said)
+
+
+def _title_of_end(facts: LeakFacts) -> Sentence:
+    said = _named(facts)
+    if facts.stuck:
+        return both(
+            "No leak in {dma}: flow meter {stuck} is stuck",
+            "{dma} 并非漏损：流量计 {stuck} 读数卡死",
+            **said,
+            stuck=facts.stuck,
+        )
+    if facts.change == CLOSED:
+        return both("{excess} extra in {dma} is taken as the new normal", "{dma} 多出的 {excess} 已视为新的常态", **said)
+    if facts.metered.title:
+        return facts.metered.title
+    return both("{dma} is back to normal after {excess} too much", "{dma} 恢复正常（此前多出 {excess}）", **said)
+
+
+def _named(facts: LeakFacts) -> dict[str, Any]:
+    """What titles name."""
+    return {"dma": facts.dma, "excess": flow(float(facts.transition["excess_m3h"])), "neighbour": facts.neighbour}

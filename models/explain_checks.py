@@ -11,6 +11,12 @@ from models.schema import Sentence
 
 def check_first(facts: LeakFacts) -> list[Sentence]:
     """What to do, in this order."""
+    if facts.stuck:
+        return [
+            both(
+                "See to flow meter {id}; it has an alert of its own.", "请检修流量计 {id}（该表另有报警）。", id=facts.stuck
+            )
+        ]
     if facts.change == CLEARED:
         return [
             both(

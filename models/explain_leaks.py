@@ -171,6 +171,8 @@ def water(facts: LeakFacts) -> Sentence:
             "其中迟到的数据补计 {late}。",
             late=volume(float(t["amended_m3"])),
         )
+    if facts.stuck:
+        return both("How much water it was is not known.", "水量未知。")
     if estimate.excess_flow < LEAST_RATE_M3H:
         unknown = both("The inflow does not show how much water it is.", "进水流量尚未反映出漏水量，漏量暂无法估计。")
         if estimate.lost_so_far >= 0.1:
@@ -226,6 +228,17 @@ def ended(facts: LeakFacts) -> Sentence | None:
         )
     if facts.change != CLEARED or t["ended_ms"] == NEVER:
         return None
+    if facts.stuck:
+        return both(
+            "It is withdrawn: all it rested on was flow meter {id}, which is stuck.",
+            "予以撤销：其唯一依据为流量计 {id}，而该表读数卡死。",
+            id=facts.stuck,
+        )
+    if facts.metered.is_demand:
+        return both(
+            "It is no leak: customers' meters show the water. It is taken as normal from now on.",
+            "不是漏损：这部分水已由用户表计量，今后视为正常用水。",
+        )
     gone_ms = int(t["updated_ms"] - t["ended_ms"])
     over = both(
         "It ended at about {ended}, after {lasted}.",

@@ -94,7 +94,7 @@ def speaks_for(facts: LeakFacts) -> list[Sentence]:
                 late=volume(float(facts.transition["amended_m3"])),
             )
         )
-    return said
+    return said + facts.metered.speaks_for
 
 
 def speaks_against(facts: LeakFacts) -> list[Sentence]:
@@ -127,6 +127,15 @@ def speaks_against(facts: LeakFacts) -> list[Sentence]:
         said.append(both("To the trained model, nothing looks unusual.", "训练模型未发现异常。"))
     if facts.work is not None:
         said.append(_planned(facts))
+    said += facts.metered.against
+    if facts.stuck:
+        said.append(
+            both(
+                "Flow meter {id} has sent the same value since it began.",
+                "自事件开始以来，流量计 {id} 一直上报同一数值。",
+                id=facts.stuck,
+            )
+        )
     return said
 
 

@@ -36,6 +36,7 @@ from models.events import (
     UNKNOWN,
     ZERO_FLOW,
     begin,
+    drop_night,
     emit,
 )  # fmt: skip
 from models.meters import watch_flat
@@ -60,6 +61,7 @@ COMMON_MS: Final = HOUR_MS  # silences that begin within this time have one caus
 LASTING_MS: Final = 3 * HOUR_MS  # flow as usual, before an event of no flow or reverse flow is over
 TAKEN_OVER: Final = 0.5  # of what a meter without flow should have brought: less is missing, so others have brought it
 ALL_HOURS: Final = (1 << 24) - 1
+STUCK_SLOTS: Final = 2  # before the first of equal values: a leak that seems to begin within them begins with it
 PRESSURE_FELL_Z: Final = -1.0  # mean of the loggers over the time without flow
 
 
@@ -95,6 +97,7 @@ def watch_meters(b: Buffers, p: Params, values: NDArray[np.float64], slot_end_ms
 @njit(cache=False)
 def judge_meters(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
     """Raise and end the events of this DMA's meters after `watch_meters`; returns the new count of transitions in `out`."""
+    count = withdraw(b, p, slot_end_ms, out, count)
     common = b.faults[b.watch.shape[0]]
     if common["type"] != FREE:
         count = end_common_gap(b, p, common, slot_end_ms, out, count)
@@ -121,6 +124,28 @@ def judge_meters(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: i
         elif is_shifted(b.clocks[c]):
             since_ms = b.clocks[c]["lag_since_ms"]
             count = raise_fault(b, c, METER_FAULT, CLOCK_SHIFTED, since_ms, slot_end_ms, out, count)
+    return count
+
+
+@njit(cache=False)
+def withdraw(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) -> int:
+    """End the leaks that began when a flow meter got stuck, and that no pressure has shown: it is all that they rest on.
+
+    A meter that stops at a value above what the night takes is a burst to the inflow, hours before it is known to be stuck.
+    """
+    for c in range(b.watch.shape[0]):
+        if b.watch[c]["flat"] != 2 or p.signs[0, c] == 0:
+            continue
+        since_ms = b.channels[c]["flat_since_ms"] - STUCK_SLOTS * p.slot_ms
+        for i in range(b.events.shape[0]):
+            event = b.events[i]
+            if event["type"] == FREE or event["logger"] >= 0 or event["started_ms"] < since_ms:
+                continue
+            event["cause"], event["channel"] = STUCK, c
+            event["ended_ms"], event["lost_m3"] = slot_end_ms, 0.0
+            count = emit(event, CLEARED, slot_end_ms, out, count)
+            event["type"] = FREE
+            drop_night(b)
     return count
 
 

@@ -13,6 +13,7 @@ from models.phrases import moment, named, nights
 from models.schema import NEVER, Estimate, Sentence
 
 if TYPE_CHECKING:
+    from models.explain_balance import Metered
     from models.explain_pressure import Fall
     from models.network import Meter, Site
     from models.planned import PlannedWork
@@ -36,8 +37,12 @@ class LeakFacts:
     """What pressure loggers showed."""
     work: PlannedWork | None
     estimate: Estimate
+    metered: Metered
+    """What customers' meters show."""
+    stuck: str | None
+    """Id of the flow meter that it rested on and that was stuck, where that has ended it."""
     silent: frozenset[int]
-    """Detectors that can say nothing here: without a model, or with too few loggers."""
+    """Detectors that can say nothing here: without a model, or with too few loggers or customers."""
 
     @property
     def kind(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest
 
-from models import loop, pressure_loop
+from models import balance_events, loop, pressure_loop
 from models.calibration import end_day, observe, threshold
 from models.detectors import DETECTORS, ISOLATION, isolation, night_flow
 from models.detectors.night_flow import consume, evidence
@@ -45,6 +45,7 @@ def test_a_detector_is_silent_in_warm_up(detections, number):
 @pytest.mark.parametrize("detector", DETECTORS, ids=[d.name for d in DETECTORS])
 def test_the_loop_runs_every_detector(detector):
     run = {**loop.detect.py_func.__globals__, **pressure_loop.observe_pressure.py_func.__globals__}
+    run |= {"balance": balance_events.observe_balance.py_func.__globals__["detector"].update}
     assert detector.name in run
 
 

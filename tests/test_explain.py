@@ -22,7 +22,7 @@ def transition(kind, change=RAISED, **fields):
     event["started_ms"], event["detected_ms"], event["updated_ms"] = START, START + 3_600_000, START + 3_600_000
     event["ended_ms"], event["neighbour"], event["channel"] = NEVER, 1, 1
     event["excess_m3h"], event["mean_m3h"], event["ndf_h"], event["pressure_z"] = 12.0, 60.0, 21.0, np.nan
-    event["observed"], event["score"], event["scores"] = 70.0, 0.6, [0.1, 0.6, 0.0, 0.0, 0.0, 0.0]
+    event["observed"], event["score"], event["scores"] = 70.0, 0.6, [0.1, 0.6, *[0.0] * 5]
     event["logger"] = event["second_logger"] = -1
     for name, value in fields.items():
         event[name] = value
@@ -90,3 +90,14 @@ def test_a_silent_model_is_no_evidence():
     said = say("burst").evidence
     assert not any("model" in word for word in [*said.for_, *said.against])
     assert "isolation" not in said.scores
+
+
+def test_customers_meters_speak_for_a_leak_or_say_that_it_is_demand():
+    leak = say("night_flow_leak", scores=[0.0] * 6 + [0.6], unmetered=0.9, metered_days=3)
+    assert "than customers' meters show" in leak.title.en
+    assert "Customers' meters show 1.0 of the 10.5 m³/h (3 days)." in leak.evidence.for_
+    used = say("burst", CLEARED, unmetered=0.1, metered_days=1)
+    assert used.reasons[0] == "customers_use_it"
+    assert "Customers' meters show 10.8 of the 12.0 m³/h (1 day)." in used.evidence.against
+    assert "no leak" in used.title.en
+    assert "customers' meters show the water" in used.explanation.ended.en

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -234,3 +235,32 @@ def test_a_logger_an_hour_ahead_is_told_and_cleared_when_its_clock_is_right_agai
     assert first.started_at == at(begin)
     assert first.detected_at - first.started_at <= 4 * 24 * HOUR_MS
     assert (last.event, last.reasons, last.ended_at) == ("cleared", ["clock_right"], at(over))
+
+
+EAGER = replace(SITE, alerts_per_week=1.0)
+"""A site that asks for much: four equal values of a meter are out of the usual soon enough to be a burst first."""
+
+
+def run_stuck(raised_m3h, slots_before):
+    """Alerts of the inflow's own where `east` takes so much more, and sends the same value from so many slots later on."""
+    values = columns().copy()
+    values[EVENT_SLOT - slots_before :, 0] += raised_m3h
+    values[EVENT_SLOT:, 0] = values[EVENT_SLOT, 0]
+    alerts = Engine(EAGER, "D").step(block_of(values)[: (EVENT_SLOT + 8 * HOUR) * 4]).alerts
+    return [a for a in alerts if a.scope.type == "dma" and a.started_at >= at(EVENT_SLOT - slots_before - 2)], alerts
+
+
+def test_a_burst_that_only_a_stuck_meter_has_shown_is_withdrawn_when_that_is_known():
+    own, alerts = run_stuck(40.0, 0)
+    assert [(alert.type, alert.event) for alert in own] == [("burst", "raised"), ("burst", "cleared")]
+    assert "meter_stuck" in own[1].reasons
+    assert own[1].title.en == "No leak in D: flow meter east is stuck"
+    assert own[1].estimate.lost_so_far == 0.0
+    fault = next(alert for alert in alerts if alert.type == "meter_fault")
+    assert (fault.scope.id, fault.detected_at) == ("east", own[1].updated_at)
+
+
+def test_a_burst_that_ran_before_its_meter_got_stuck_stays_open():
+    own, alerts = run_stuck(40.0, 5 * HOUR)
+    assert [(alert.type, alert.event) for alert in own] == [("burst", "raised")]
+    assert any(alert.type == "meter_fault" and alert.scope.id == "east" for alert in alerts)
