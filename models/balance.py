@@ -36,6 +36,7 @@ SHARE: Final = (0.0, 1.0)  # before a DMA's own is known: mean, sd
 NOISE_FLOOR: Final = 0.005  # of what is supplied: no meter resolves better
 USUAL_DAYS: Final = 14.0  # of a customer's use, and of the part of them that is whole
 WHOLE_HOURS: Final = 23  # of a customer's day
+EVEN: Final = 92  # readings of a day on the quarter of an hour, of a meter that reports every quarter or more often
 COVERAGE: Final = 0.9  # of the slots of a day that have a net inflow
 LEAST_SHARE: Final = 0.5  # of the customers' usual use that those with a whole day have
 FEWER: Final = 0.1  # than usual: such a day is another kind of sum
@@ -86,12 +87,17 @@ BALANCE = np.dtype(
 
 METERED = np.dtype(
     [
-        ("seen", "<u4", (RING_DAYS, 9)),  # which five minutes of each of the last days (UTC) have a flow, as bits
+        ("seen", "<u4", (RING_DAYS, 3)),  # which quarters of an hour of each of the last days (UTC) have a flow, as bits
+        ("even", "u1", (RING_DAYS,)),  # readings on the quarter of an hour, at most 250
+        ("fine", "u1"),  # days since one had them all, at most 5, else 0: from the first on others between them do not count
         ("used", "<i4", (RING_DAYS,)),  # sum of these flows, in 0.1 L/h: whole numbers, so that their order leaves no trace
         ("usual_m3h", "<f4"),  # mean use, exponentially weighted; NaN before the first whole day
     ]
 )
-"""One row per customer meter where there is a balance, beside its USE. Of several in five minutes the first counts."""
+"""One row per customer meter where there is a balance, beside its USE.
+
+Of a meter that reports more often, the readings on the quarter count: which it is must not depend on which came first.
+"""
 
 
 def new_balance(customers: int) -> tuple[Records, Records, Records]:
@@ -135,7 +141,7 @@ def note_supply(days: Records, inflow_m3h: float, expected_m3h: float, slot_end_
 
 @njit(cache=False)
 def flows_in(seen: NDArray[np.uint32]) -> int:
-    """Number of five minutes with a flow."""
+    """Number of quarters of an hour with a flow."""
     count = 0
     for word in range(seen.shape[0]):
         mask = np.int64(seen[word])
@@ -161,15 +167,20 @@ def meter_day(use: Records, metered: Records, days: Records, day: int) -> None:
         is_known = not np.isnan(usual)
         if is_known:
             total += usual
-        if hours_in(use[i]["hours"][k]) >= WHOLE_HOURS:
-            mean = meter["used"][k] / UNITS_A_M3 / flows_in(meter["seen"][k])
+        if meter["fine"] > 0 or meter["even"][k] >= EVEN:
+            meter["fine"] = min(meter["fine"] + 1, RING_DAYS + 1)
+        # in the days that had begun by then, what counted depends on the order in which it came
+        is_clear = meter["fine"] == 0 or meter["fine"] > RING_DAYS
+        flows = flows_in(meter["seen"][k])
+        if hours_in(use[i]["hours"][k]) >= WHOLE_HOURS and is_clear and flows > 0:
+            mean = meter["used"][k] / UNITS_A_M3 / flows
             if is_known:
                 used += mean
                 of += usual
                 count += 1
                 mean = usual + (mean - usual) / USUAL_DAYS
             meter["usual_m3h"] = mean
-        meter["used"][k] = 0
+        meter["used"][k] = meter["even"][k] = 0
         for word in range(meter["seen"].shape[1]):
             meter["seen"][k, word] = 0
     row = days[row_of(days, day)]

@@ -54,9 +54,9 @@ RARE: Final = 0.2  # share of days without rest of a house that does come to res
 MEMORY_DAYS: Final = 60.0
 CALM_DAYS: Final = 2
 MOST: Final = 250
-CELL_MS: Final = 300_000
+CELL_MS: Final = 900_000
 UNITS_A_M3: Final = 10_000.0
-MOST_M3H: Final = 700.0  # of one reading; 288 of them fit 32 bits
+MOST_M3H: Final = 700.0  # of one reading; 96 of them fit 32 bits
 
 
 def new_use(customers: int) -> Records:
@@ -100,6 +100,10 @@ def note_use(u: Record, metered: Records, i: int, reading: Record, frontier_ms: 
 def note_volume(meter: Record, day: int, time_ms: int, flow_m3h: float) -> None:
     """Add a flow to the sum of its day, in a row of METERED (`balance.py`), once."""
     k, cell = day % RING_DAYS, (time_ms - 1) % DAY_MS // CELL_MS
+    is_even = time_ms % CELL_MS == 0
+    meter["even"][k] = min(meter["even"][k] + is_even, MOST)
+    if meter["fine"] and not is_even:
+        return
     seen, bit = np.int64(meter["seen"][k, cell // 32]), np.int64(1) << (cell % 32)
     if not seen & bit:
         meter["seen"][k, cell // 32] = seen | bit

@@ -131,6 +131,7 @@ def _of_leak(
     if sum(m.is_customer for m in meters) < MIN_CUSTOMERS:
         silent |= {BALANCE}
     fall = explain_pressure.fall(transition, site, dma, meters)
+    is_withdrawn = transition["cause"] == STUCK and transition["change"] == CLEARED
     facts = LeakFacts(
         transition=transition,
         site=site,
@@ -141,7 +142,7 @@ def _of_leak(
         work=work,
         estimate=estimate(site, transition, is_of_pressures=fall is not None and fall.is_alone),
         metered=explain_balance.metered(transition, dma),
-        stuck=meters[int(transition["channel"])].id if transition["cause"] == STUCK else None,
+        stuck=meters[int(transition["channel"])].id if is_withdrawn else None,
         silent=frozenset(silent),
     )
     by_pressure = fall if fall and fall.is_alone else None

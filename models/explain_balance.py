@@ -23,7 +23,8 @@ class Metered:
     against: list[Sentence] = field(default_factory=list)
 
 
-NOTHING: Final = Metered()
+NONE: Final = both("none", "未计量到")
+NEXT_TO_NOTHING: Final = 0.02  # of a leak: less is within what the meters resolve
 
 
 def metered(transition: Any, dma: str) -> Metered:
@@ -37,10 +38,11 @@ def metered(transition: Any, dma: str) -> Metered:
     against: list[Sentence] = []
     if days:
         rate = excess * (float(transition["ndf_h"]) / 24.0 if transition["type"] == NIGHT_FLOW_LEAK else 1.0)
+        share = min(max(1.0 - left, 0.0), 1.0)
         shown = both(
             "Customers' meters show {shown} of the {rate} ({days}).",
-            "多出的 {rate} 中，用户表计量到 {shown}（{n} 天）。",
-            shown=number(min(max(1.0 - left, 0.0), 1.0) * rate),
+            "多出的 {rate} 中，用户表{shown}（{n} 天）。",
+            shown=both("{shown}", "计量到 {shown}", shown=number(share * rate)) if share >= NEXT_TO_NOTHING else NONE,
             rate=flow(rate),
             days=counted(days, "day"),
             n=days,

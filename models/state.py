@@ -59,7 +59,7 @@ CUSTOMER = np.dtype(
 )
 """One row per customer meter of the DMA: there may be a million, so 24 bytes each and not a CHANNEL's 109.
 
-What it uses is in a USE of 86 bytes beside it, and for the balance in a METERED of 164."""
+What it uses is in a USE of 86 bytes beside it, and for the balance in a METERED of 73."""
 
 ROW = np.dtype(
     [

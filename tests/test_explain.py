@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from models.events import CHANGES, CLEARED, EVENT_TYPES, RAISED
+from models.events import CHANGES, CLEARED, EVENT_TYPES, OF_BALANCE, RAISED
 from models.explain import alert, alert_id
 from models.schema import NEVER
 from models.state import EVENT
@@ -24,6 +24,7 @@ def transition(kind, change=RAISED, **fields):
     event["excess_m3h"], event["mean_m3h"], event["ndf_h"], event["pressure_z"] = 12.0, 60.0, 21.0, np.nan
     event["observed"], event["score"], event["scores"] = 70.0, 0.6, [0.1, 0.6, *[0.0] * 5]
     event["logger"] = event["second_logger"] = -1
+    event["size_sd_m3h"] = np.nan
     for name, value in fields.items():
         event[name] = value
     return event[0]
@@ -93,10 +94,13 @@ def test_a_silent_model_is_no_evidence():
 
 
 def test_customers_meters_speak_for_a_leak_or_say_that_it_is_demand():
-    leak = say("night_flow_leak", scores=[0.0] * 6 + [0.6], unmetered=0.9, metered_days=3)
+    seen = {"scores": [0.0] * 6 + [0.6], "noted_ms": START, "noted_of": OF_BALANCE}
+    leak = say("night_flow_leak", unmetered=0.9, metered_days=3, **seen)
     assert "than customers' meters show" in leak.title.en
     assert "Customers' meters show 1.0 of the 10.5 m³/h (3 days)." in leak.evidence.for_
-    used = say("burst", CLEARED, unmetered=0.1, metered_days=1)
+    assert leak.evidence.metric == "unmetered"
+    assert "that no customer's meter shows" in leak.explanation.observed.en
+    used = say("burst", CLEARED, unmetered=0.1, metered_days=1, ended_ms=START + 86_400_000)
     assert used.reasons[0] == "customers_use_it"
     assert "Customers' meters show 10.8 of the 12.0 m³/h (1 day)." in used.evidence.against
     assert "no leak" in used.title.en

@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from models.events import CAUSES, CHANGES, CLEARED, CLOSED, RAISED, UPDATED
+from models.events import CAUSES, CHANGES, CLEARED, CLOSED, OF_BALANCE, OF_NIGHT, OF_SLOT, RAISED, STUCK, UPDATED
 from models.explain import alert
 from models.network import parse_site
 from models.phrases import LONGEST, PARTS, told
@@ -20,7 +20,7 @@ from tests.synthetic import make_site
 from tests.test_explain import START, transition
 
 HOUR_MS = 3_600_000
-MOST_BYTES = 9000  # where ids are as long as can be; 6300 where they are not
+MOST_BYTES = 9_500  # of the longest ids, with all that can be said at once; those of real sets take half of it
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAN = float("nan")
 
@@ -55,16 +55,21 @@ SITES = {
 }
 WORK = PlannedWork(EVERYWHERE, START - HOUR_MS, START + HOUR_MS, "mains flushing, " * 6 + "now.", "管网冲洗、" * 12 + "完")
 SCORES = {
-    "nothing": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-    "flow": [0.1, 0.6, 0.0, 0.0, 0.0, 0.9],
-    "weak flow, forest": [0.1, 0.4, 0.7, 0.0, 0.0, 0.4],
-    "night": [0.8, 0.1, 0.0, 0.0, 0.0, 0.1],
-    "all": [0.9, 0.9, 0.9, 0.9, 0.9, 0.9],
-    "pressures": [0.1, 0.1, 0.0, 0.8, 0.6, 0.1],
+    "nothing": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "flow": [0.1, 0.6, 0.0, 0.0, 0.0, 0.9, 0.0],
+    "weak flow, forest": [0.1, 0.4, 0.7, 0.0, 0.0, 0.4, 0.0],
+    "night": [0.8, 0.1, 0.0, 0.0, 0.0, 0.1, 0.2],
+    "all": [0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9],
+    "pressures": [0.1, 0.1, 0.0, 0.8, 0.6, 0.1, 0.0],
+    "customers": [0.1, 0.1, 0.0, 0.0, 0.0, 0.1, 0.7],
 }
 NUMBERS = {
-    "plain": {"lower": 50.0, "upper": 66.0, "expected": 58.0, "lost_m3": 159.0, "coverage": 1.0, "at_night": 0},
-    "night": {"lower": 9.1, "upper": 13.0, "expected": 11.0, "observed": 18.2, "coverage": 0.97, "at_night": 1},
+    "plain": {"lower": 50.0, "upper": 66.0, "expected": 58.0, "lost_m3": 159.0, "coverage": 1.0, "noted_of": OF_SLOT},
+    "night": {
+        "lower": 9.1, "upper": 13.0, "expected": 11.0, "observed": 18.2, "coverage": 0.97, "noted_of": OF_NIGHT,
+        "size_sd_m3h": 3.1,
+    },
+    "day": {"lower": 6.1, "upper": 9.0, "expected": 7.5, "observed": 9.2, "noted_of": OF_BALANCE, "size_sd_m3h": 0.4},
     "missing": {"lower": NAN, "upper": NAN, "expected": NAN, "observed": NAN, "coverage": NAN, "noted_ms": NEVER},
     "zero": {"lower": -3.0, "upper": 1e-9, "expected": 0.0, "observed": 0.0, "excess_m3h": 0.0, "mean_m3h": 0.0, "slots": 1},
     "negative": {"lower": -9.0, "upper": -3.0, "expected": -6.0, "observed": -7.5, "excess_m3h": -4.2, "lost_m3": 1.0},
@@ -135,6 +140,8 @@ BESIDE = (
     {"pressure_z": NAN},
     {"pressure_z": -3.21, "amended_m3": 12.0},
     {"pressure_z": 2.5, "is_planned": True},
+    {"metered_days": 3, "unmetered": 0.9},
+    {"metered_days": 1, "unmetered": 0.1, "cause": STUCK},
     {"pressure_z": 0.1, "detected_ms": START + 90 * 24 * HOUR_MS, "updated_ms": START + 91 * 24 * HOUR_MS},
 )
 ALL_SITUATIONS = list(itertools.product(SITES, SCORES, NUMBERS, LOGGERS, BESIDE))
@@ -200,7 +207,7 @@ def test_the_metric_is_the_one_that_was_observed():
     assert night.explanation.observed.en.startswith(
         "The minimum night flow of B was 18.2 m³/h in the night of 2026-02-02 (02:00"
     )
-    later = explained("night_flow_leak", UPDATED, at_night=0)
+    later = explained("night_flow_leak", UPDATED, noted_of=OF_SLOT)
     assert later.evidence.metric == "net_inflow"
     assert later.explanation.observed.en.startswith("Net inflow of B")
     assert explained("night_flow_leak", UPDATED, noted_ms=NEVER).evidence.metric == "mnf"  # of a state of before

@@ -135,7 +135,10 @@ def test_a_state_of_an_older_format_goes_on_as_if_it_were_of_this_one(version):
     assert [health.readings for health in old.meter_health() if health.meter.startswith("house")] == [19, 19]
     assert old.meter_health() == engine.meter_health()
     expected, got = engine.step(block[half:]), old.step(block[half:])
-    assert [alert.alert_id for alert in got.alerts] == [alert.alert_id for alert in expected.alerts]
+    # the burst that the engine of format 6 saw in the stuck inlet is withdrawn, which this one did days ago
+    withdrawn = [alert.event for alert in got.alerts if "meter_stuck" in alert.reasons]
+    assert withdrawn == ["cleared"] * (version == 6)
+    assert [alert.alert_id for alert in got.alerts[len(withdrawn) :]] == [alert.alert_id for alert in expected.alerts]
     assert got[2:] == expected[2:]
     np.testing.assert_array_equal(got.detections["slot_end_ms"], expected.detections["slot_end_ms"])
     # the shape of the week was learned without a level, which begins anew
@@ -190,4 +193,4 @@ def test_a_customer_meter_adds_little_to_a_state():
     sizes = [len(Engine(parse_site(SITE_TOML, text), "A").snapshot()) for text in (NETWORK_TOML, town)]
     of_the_dma = DAYS * BALANCE_DAY.itemsize
     assert sizes[1] - sizes[0] == pytest.approx(500 * (24 + 90 + METERED.itemsize) + of_the_dma, abs=20)
-    assert METERED.itemsize <= 164
+    assert METERED.itemsize == 73
