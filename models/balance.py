@@ -34,6 +34,7 @@ LAG_DAYS: Final = 14  # that it stays behind
 DRIFT: Final = 0.1  # of the noise of a day: so far the level may walk in one
 SHARE: Final = (0.0, 1.0)  # before a DMA's own is known: mean, sd
 NOISE_FLOOR: Final = 0.005  # of what is supplied: no meter resolves better
+LEAST_NOISE_M3H: Final = 1e-3  # of a DMA that takes nothing
 USUAL_DAYS: Final = 14.0  # of a customer's use, and of the part of them that is whole
 WHOLE_HOURS: Final = 23  # of a customer's day
 EVEN: Final = 92  # readings of a day on the quarter of an hour, of a meter that reports every quarter or more often
@@ -41,6 +42,7 @@ COVERAGE: Final = 0.9  # of the slots of a day that have a net inflow
 LEAST_SHARE: Final = 0.5  # of the customers' usual use that those with a whole day have
 FEWER: Final = 0.1  # than usual: such a day is another kind of sum
 COVERED: Final = 0.5  # of what is supplied, that is metered
+MOST_PART: Final = 2.0  # a day with a shut valve must not speak for months
 CLIP_MADS: Final = 3.0
 SD_PER_MAD: Final = 1.4826
 SD_PER_MEAN_ABS: Final = 1.2533
@@ -184,7 +186,7 @@ def meter_day(use: Records, metered: Records, days: Records, day: int) -> None:
         for word in range(meter["seen"].shape[1]):
             meter["seen"][k, word] = 0
     row = days[row_of(days, day)]
-    if row["day"] == day and of > 0.0:
+    if row["day"] == day and of > 0.0 and total > 0.0:
         row["customers"], row["whole"], row["metered_m3h"] = count, of / total, used * total / of
 
 
@@ -257,7 +259,7 @@ def judge(balance: Record, days: Records, values: NDArray[np.float64], day: int,
     balance["spread_m3h"] = np.nan
     if np.isnan(noise):
         return np.nan
-    noise = max(noise, NOISE_FLOOR * mean_m3h)
+    noise = max(noise, NOISE_FLOOR * abs(mean_m3h), LEAST_NOISE_M3H)
     if balance["until_day"] == NEVER:
         begin_level(balance, days, values, day, noise)
     for past in range(max(balance["until_day"] + 1, day - days.shape[0] + 1), day - LAG_DAYS + 1):
@@ -287,7 +289,7 @@ def follow_cover(balance: Record, row: Record, supplied: float) -> bool:
     """Learn how much of what is supplied is usually metered, and by how many; whether that is enough to speak of."""
     if np.isnan(row["metered_m3h"]) or not supplied > 0.0:
         return False
-    part = row["metered_m3h"] / supplied
+    part = min(row["metered_m3h"] / supplied, MOST_PART)
     if np.isnan(balance["usual_part"]):
         balance["usual_part"], balance["usual_whole"] = part, row["whole"]
     balance["usual_part"] += (part - balance["usual_part"]) / USUAL_DAYS

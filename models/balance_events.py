@@ -53,6 +53,12 @@ def rate_m3h(event: Record) -> float:
 
 
 @njit(cache=False)
+def night_scale(event: Record) -> float:
+    """What a daily mean is to be multiplied by to be the event's size, which is that of a night for a night-flow leak."""
+    return 24.0 / event["ndf_h"] if event["type"] == NIGHT_FLOW_LEAK and event["ndf_h"] > 0.0 else 1.0
+
+
+@njit(cache=False)
 def part_of_day(event: Record, until_ms: int, start_ms: int) -> float:
     """Share of the day that begins at `start_ms` in which a leak ran that ended, or seems gone, at `until_ms`, or runs."""
     end_ms = start_ms + DAY_MS
@@ -193,13 +199,14 @@ def hear_of_events(b: Buffers, p: Params, day: int, slot_end_ms: int, out: Recor
                 event["ended_ms"] = event["below_ms"]
                 event["unmetered"] = max(event["unmetered"], GONE)  # what is over is no demand
                 count = emit(event, CLEARED, slot_end_ms, out, count)
-                remember(b, event)
+                remember(b, event, True)
                 event["type"] = FREE
                 release(b, event, 0.0)
         elif is_contradicted(event, spread):
             event["ended_ms"] = row["start_ms"] + DAY_MS
             event["scores"][BALANCE] = 0.0
             count = emit(event, CLEARED, slot_end_ms, out, count)
+            remember(b, event, False)
             # what is left of it by now is demand like any other
             event["excess_m3h"] = min(max(event["recent_m3h"], 0.0), event["excess_m3h"])
             accept(b, event)
@@ -234,8 +241,9 @@ def raise_leak(
             young or excess < event["excess_m3h"]
         ):  # so slow a voice can't tell a second one apart
             before = 0.0 if np.isnan(event["size_sd_m3h"]) else event["size_sd_m3h"]
-            grow(b, event, excess, scores)
-            event["size_sd_m3h"] = np.sqrt(before * before + own["spread_m3h"] * own["spread_m3h"])
+            scale = night_scale(event)
+            grow(b, event, excess * scale, scores)
+            event["size_sd_m3h"] = np.sqrt(before * before + (own["spread_m3h"] * scale) ** 2)
             event["grown"] += 1
             own["score"] = own["night_score"] = 0.0
             return count
@@ -251,7 +259,7 @@ def raise_leak(
     note_band(event, observed, observed - rest, own["spread_m3h"], coverage, row["start_ms"])
     event["noted_of"] = OF_BALANCE
     note_scale(b, p, event)
-    for_night = 24.0 / event["ndf_h"]  # its size is that of a night
+    for_night = night_scale(event)
     event["excess_m3h"] = event["recent_m3h"] = event["usual_m3h"] = event["night_m3h"] = excess * for_night
     event["size_sd_m3h"] = own["spread_m3h"] * for_night
     event["slots"] = b.levels.shape[1] // 7

@@ -46,6 +46,7 @@ OF_SLOT, OF_NIGHT, OF_BALANCE = numbered(3)
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+SECOND_MS: Final = 1000
 THRESHOLD: Final = 0.5
 GONE: Final = 0.4  # of the excess: below this it counts as gone
 CORROBORATED: Final = 0.35  # burst score that is enough when the isolation forest agrees
@@ -153,8 +154,19 @@ def drop_night(b: Buffers) -> None:
 
 
 @njit(cache=False)
+def is_taken(events: Records, kind: int, started_ms: int) -> bool:
+    """True where one of the events has this type and start, and so the id that a new one would have."""
+    for i in range(events.shape[0]):
+        if events[i]["type"] == kind and events[i]["started_ms"] == started_ms:
+            return True
+    return False
+
+
+@njit(cache=False)
 def open_event(b: Buffers, kind: int, started_ms: int, slot_end_ms: int, excess_m3h: float) -> int:
     """Take a free row for a new leak event; its index, or -1 when all are taken (the evidence stays and raises it later)."""
+    while is_taken(b.events, kind, started_ms) or is_taken(b.past, kind, started_ms):
+        started_ms += SECOND_MS
     for i in range(b.events.shape[0]):
         if b.events[i]["type"] == FREE:
             begin(b.events[i], kind, started_ms, slot_end_ms, excess_m3h)
@@ -178,6 +190,13 @@ def tell_calibrations(b: Buffers, p: Params, event: Record, scores: NDArray[np.f
     days = (event["detected_ms"] - event["started_ms"]) // DAY_MS + 1
     for d in range(b.calibrations.shape[0]):
         calibration.alarm(b.calibrations[d], p.return_days, scores[d], days)
+
+
+@njit(cache=False)
+def forget_demand(event: Record) -> None:
+    """What ends by itself has not been shown to be demand: a day of customers' meters that said so was one noisy day."""
+    if event["unmetered"] < GONE:
+        event["metered_days"] = 0
 
 
 @njit(cache=False)

@@ -41,6 +41,7 @@ from models.events import (
 )  # fmt: skip
 from models.meters import watch_flat
 from models.params import Params
+from models.reopen import remember
 from models.schema import NEVER, Record, Records
 from models.state import EVENT, Buffers
 from models.watch import (
@@ -143,7 +144,9 @@ def withdraw(b: Buffers, p: Params, slot_end_ms: int, out: Records, count: int) 
                 continue
             event["cause"], event["channel"] = STUCK, c
             event["ended_ms"], event["lost_m3"] = slot_end_ms, 0.0
+            event["metered_days"] = 0
             count = emit(event, CLEARED, slot_end_ms, out, count)
+            remember(b, event, False)
             event["type"] = FREE
             drop_night(b)
     return count

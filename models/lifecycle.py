@@ -34,6 +34,7 @@ from models.events import (
     UPDATED,
     drop_night,
     emit,
+    forget_demand,
     grow,
     growing_event,
     is_pressure_only,
@@ -210,6 +211,7 @@ def follow(b: Buffers, p: Params, slot_end_ms: int, coverage: float, out: Record
         if slot_end_ms - event["opened_ms"] >= p.accept_ms:
             accept(b, event)
             count = emit(event, CLOSED, slot_end_ms, out, count)
+            remember(b, event, False)
             event["type"] = FREE
             continue
         if np.isnan(rest) or event["opened_ms"] == slot_end_ms:
@@ -316,8 +318,9 @@ def fade(b: Buffers, p: Params, fading: int, slot_end_ms: int, out: Records, cou
         is_over = is_over or event["nights_gone"] >= CLEAR_NIGHTS
         if is_over:
             event["ended_ms"] = event["below_ms"]
+            forget_demand(event)
             count = emit(event, CLEARED, slot_end_ms, out, count)
-            remember(b, event)
+            remember(b, event, True)
             event["type"] = FREE
             release(b, event, 0.0)
         elif event["less_ms"] != NEVER and slot_end_ms - event["less_ms"] >= LESS_MS:

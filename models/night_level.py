@@ -206,6 +206,8 @@ def take_value(level: Record, value_m3h: float, rise: float, noise: float) -> No
     of_level = level["level_variance"] + rise * level["covariance"]
     of_share = level["covariance"] + rise * level["share_variance"]
     variance = of_level + rise * of_share + noise * noise
+    if not variance > 0.0:  # nights of no flow at all
+        return
     limit = SURPRISE * np.sqrt(variance)
     surprise = value_m3h - level["level_m3h"] - level["share"] * rise
     surprise = min(max(surprise, -limit), limit)

@@ -37,6 +37,7 @@ from models.events import (
     begin,
     emit,
     flow_word,
+    forget_demand,
     is_pressure_only,
     note_band,
     note_scale,
@@ -215,8 +216,9 @@ def follow_pressure(b: Buffers, slot_end_ms: int, out: Records, count: int) -> i
             event["below_ms"] = slot_end_ms
         elif slot_end_ms - event["below_ms"] >= CLEAR_MS:
             event["ended_ms"] = event["below_ms"]
+            forget_demand(event)
             count = emit(event, CLEARED, slot_end_ms, out, count)
-            remember(b, event)
+            remember(b, event, True)
             event["type"] = FREE
     return count
 

@@ -3,7 +3,7 @@
 A repair is a step down of about the leak's size. An excess that faded, or drifted out of sight with the season, was not
 repaired; nor was one that is back within a day. Evidence for a leak of about that size, within the site's
 `reopenAfterDays`, then belongs to the same event (DOMAIN: after repair, verify the step down, and re-open if there is none).
-Events that were accepted as normal are not remembered.
+Events that were accepted as normal, or were none, do not return.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ ALIKE: Final = (0.5, 2.0)  # of the size: what is back so soon after a step is t
 
 
 @njit(cache=False)
-def remember(b: Buffers, event: Record) -> None:
-    """Keep an event that has just been cleared, in place of the one that ended first."""
+def remember(b: Buffers, event: Record, may_return: bool) -> None:
+    """Keep an event that has just ended, in place of the one that ended first; where it may not return, for its start alone.
+
+    Type and start make the id, and days and nights begin at the same time for every leak: the next must not have it again.
+    """
     oldest = 0
     for i in range(b.past.shape[0]):
         if b.past[i]["type"] == FREE:
@@ -48,6 +51,8 @@ def remember(b: Buffers, event: Record) -> None:
         if b.past[i]["updated_ms"] < b.past[oldest]["updated_ms"]:
             oldest = i
     b.past[oldest] = event
+    if not may_return:
+        b.past[oldest]["opened_ms"] = NEVER
 
 
 @njit(cache=False)
@@ -61,7 +66,7 @@ def same_leak(
     found = -1
     for i in range(b.past.shape[0]):
         old = b.past[i]
-        if old["type"] == FREE or now_ms - old["updated_ms"] > p.reopen_ms:
+        if old["type"] == FREE or old["opened_ms"] == NEVER or now_ms - old["updated_ms"] > p.reopen_ms:
             continue
         if (old["type"] == BOUNDARY_VALVE) != (kind == BOUNDARY_VALVE) or old["neighbour"] != neighbour:
             continue
@@ -87,6 +92,7 @@ def open_again(b: Buffers, row: int, start_ms: int, now_ms: int, excess_m3h: flo
     for i in range(b.events.shape[0]):
         event = b.events[i]
         if event["type"] == FREE:
+            unseen_ms = max(start_ms, b.past[row]["ended_ms"])  # what ran before that has been counted
             b.events[i] = b.past[row]
             b.past[row]["type"] = FREE
             event["opened_ms"] = now_ms
@@ -97,7 +103,7 @@ def open_again(b: Buffers, row: int, start_ms: int, now_ms: int, excess_m3h: flo
             event["size_sd_m3h"] = np.nan
             event["unmetered"], event["metered_days"] = 0.0, 0
             event["logger"] = event["second_logger"] = -1
-            event["lost_m3"] += max(excess_m3h, 0.0) * (now_ms - start_ms) / HOUR_MS
+            event["lost_m3"] += max(excess_m3h, 0.0) * max(now_ms - unseen_ms, 0) / HOUR_MS
             drop_night(b)
             return i
     return -1

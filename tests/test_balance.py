@@ -286,3 +286,26 @@ def test_late_readings_come_out_the_same_however_they_are_cut_where_days_of_cust
         got = watch(shuffled, parts)
         assert got[1] == expected[1]
         assert got[2].tobytes() == expected[2].tobytes()
+
+
+def test_a_leak_that_begins_where_an_ended_one_began_has_an_id_of_its_own():
+    """Days begin at midnight for every leak; what is found out to be demand may be followed by a leak of the same days."""
+    block = town(1336, leak=(33, 38, 1.8), more=(37, 56, 8.0)).copy()
+    day = (block["time_ms"] - START_MS) / DAY_MS
+    block["value"][(block["meter"] == SITE.meter_row["inlet"]) & (day > 39) & (day < 43)] += 1.8
+    _, alerts, _ = watch(block)
+    told = {}
+    for alert in alerts:
+        assert alert.revision == told.get(alert.alert_id, 0) + 1
+        told[alert.alert_id] = alert.revision
+    starts = sorted(alert.started_at for alert in raised(alerts) if alert.type == "night_flow_leak")
+    assert 1000 in np.diff(starts)  # ms
+
+
+@pytest.mark.parametrize("drip_m3h", [0.0, 0.02])
+def test_a_dma_that_takes_nothing_is_watched_on(drip_m3h):
+    block = town(2).copy()
+    block["value"] = np.where(block["meter"] == SITE.meter_row["house-0"], drip_m3h, 0.0)
+    _, alerts, detections = watch(block)
+    assert not [alert for alert in alerts if alert.scope.type == "dma"]
+    assert len(detections) > 50 * 96
