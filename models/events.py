@@ -280,7 +280,7 @@ def growing_event(events: Records, excess_m3h: float) -> int:
     return best
 
 
-def is_back(event: Any) -> bool:
+def is_reopened(event: Any) -> bool:
     """True for the transition that re-opens an event: cleared before, and active again."""
     return bool(event["change"] == UPDATED and event["opened_ms"] == event["updated_ms"] and event["type"] not in OF_METERS)
 

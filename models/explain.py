@@ -23,7 +23,7 @@ from models.events import (
     OF_SLOT,
     STUCK,
     THRESHOLD,
-    is_back,
+    is_reopened,
 )  # fmt: skip
 from models.explain_checks import check_first
 from models.leak_facts import LeakFacts, pressure_word
@@ -212,7 +212,7 @@ def _reasons(facts: LeakFacts) -> list[str]:
     """Machine-readable reasons, most important first."""
     transition = facts.transition
     change, kind, scores = transition["change"], transition["type"], transition["scores"]
-    reasons = ["reopened"] if is_back(transition) else []
+    reasons = ["reopened"] if is_reopened(transition) else []
     if change == CLOSED:
         reasons.append("accepted_as_normal")
     elif facts.stuck:
@@ -246,7 +246,7 @@ def _title(facts: LeakFacts) -> Sentence:
     if facts.stuck or facts.change in (CLEARED, CLOSED):
         return _title_of_end(facts)
     said = _named(facts)
-    again, once_more = ("again ", "再次") if is_back(facts.transition) else ("", "")
+    again, once_more = ("again ", "再次") if is_reopened(facts.transition) else ("", "")
     if facts.kind == BOUNDARY_VALVE:
         return both(
             "{dma} {again}takes {excess} that {neighbour} no longer gets: likely an open boundary valve",

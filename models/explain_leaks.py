@@ -16,7 +16,7 @@ from models.events import (
     OF_NIGHT,
     OF_SLOT,
     RAISED,
-    is_back,
+    is_reopened,
 )
 from models.leak_facts import LEAST_RATE_M3H, LeakFacts
 from models.phrases import (
@@ -135,7 +135,7 @@ def since(facts: LeakFacts) -> Sentence:
         start=facts.when("started_ms"),
         came=length(facts.came_ms),
     )
-    if is_back(facts.transition):
+    if is_reopened(facts.transition):
         back = both(
             "It seemed over and came back, by {now}.", "曾判断已结束，{now} 发现再次出现。", now=facts.when("updated_ms")
         )

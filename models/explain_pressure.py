@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from models.detectors import BURST, FLOW_SHIFT, NIGHT_FLOW
-from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, is_back
+from models.events import CLEARED, CLOSED, CORROBORATED, NIGHT_FLOW_LEAK, is_reopened
 from models.phrases import both, moment, number
 from models.schema import Sentence
 
@@ -79,7 +79,7 @@ def _title(dma: str, transition: Any, logger: str, size: Sentence, since: str) -
             **facts,
         )
     likely = both("leak", "漏损") if transition["type"] == NIGHT_FLOW_LEAK else both("burst", "爆管")
-    if is_back(transition):
+    if is_reopened(transition):
         return both(
             "Pressure at {logger} in {dma} is {fall} lower than the others suggest again, since {since}: likely {likely}",
             "{dma} 压力测点 {logger} 自 {since} 起再次比其他测点推算值低 {fall}：疑似{likely}",
